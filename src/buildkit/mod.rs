@@ -1,0 +1,1 @@
+//! The wire to a builder: addresses, dialling, control, gateway, sessions, status, errors.

@@ -1,0 +1,1 @@
+//! Dockerfile text to spanned instructions: directives, continuations, heredocs, words, expansion. Pure.

@@ -1,0 +1,1 @@
+//! What every stage tells while it works. Plain data; [`crate::progress`] is the only reader.

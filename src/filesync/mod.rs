@@ -1,0 +1,1 @@
+//! BuildKit's file-transfer protocol as state machines: walk, filter, order. No sockets.

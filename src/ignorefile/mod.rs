@@ -1,0 +1,1 @@
+//! Ignore files with Docker's semantics (not git's). Pure.

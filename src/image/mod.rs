@@ -1,0 +1,1 @@
+//! Manifests, indexes, configs, references: what an image is, wherever it lies. Pure.

@@ -1,0 +1,1 @@
+//! The build graph: ops, states, deterministic marshalling, digests, source map. Pure.

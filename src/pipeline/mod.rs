@@ -1,0 +1,1 @@
+//! The one place that knows all stages: order, cancellation, clean-up, results.

@@ -1,0 +1,1 @@
+//! Policy as data: names, tags, platforms, what a build is asked to do. Pure.

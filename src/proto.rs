@@ -1,0 +1,1 @@
+//! Generated code of the services and messages that we speak (`proto/`), and nothing else.
