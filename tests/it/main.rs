@@ -1,1 +1,16 @@
-//! Integration tests.
+//! All integration tests, in one binary. Each module is a file beside this one; tests that need a
+//! real part read its address from `target/services.env` (`make services` writes it) and fail,
+//! never skip, where it is missing.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test fails by panicking"
+)]
+
+mod edges;

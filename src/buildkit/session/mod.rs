@@ -1,0 +1,16 @@
+//! The services that we offer to a builder for the time of one build, inside `Control.Session`.
+//!
+//! The builder is the gRPC client here: the bytes of a whole HTTP/2 connection travel inside the
+//! session's stream, and we serve on them.
+
+use tonic::service::RoutesBuilder;
+
+/// A service that can be offered on a session.
+pub trait Attachable: Send {
+    /// The methods that the builder is told of, as `/package.Service/Method`. BuildKit consults
+    /// the list for `FileSync` and `FileSend` only, but it is given whole.
+    fn methods(&self) -> &'static [&'static str];
+
+    /// Adds the service to the session's server.
+    fn register(self: Box<Self>, routes: &mut RoutesBuilder);
+}
