@@ -1,7 +1,16 @@
 //! The services that we offer to a builder for the time of one build, inside `Control.Session`.
 //!
 //! The builder is the gRPC client here: the bytes of a whole HTTP/2 connection travel inside the
-//! session's stream, and we serve on them.
+//! session's stream, and we serve on them. What the services answer (which files, whose passwords)
+//! is handed to them as values and traits; this room knows only the wire.
+
+mod health;
+mod id;
+mod open;
+mod wire;
+
+pub use id::random_id;
+pub use open::{OpenSession, SessionBuilder, SessionError};
 
 use tonic::service::RoutesBuilder;
 
