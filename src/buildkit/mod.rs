@@ -1,3 +1,8 @@
 //! The wire to a builder: addresses, dialling, control, gateway, sessions, status, errors.
 
+pub mod capabilities;
+pub mod control;
+pub mod errors;
+pub mod gateway;
 pub mod session;
+pub mod status;

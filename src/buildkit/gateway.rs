@@ -1,0 +1,342 @@
+//! The bridge over which a frontend drives a build: every call is made under the build's id, over
+//! the same connection as everything else.
+
+use super::{capabilities::Capabilities, control::MESSAGE_LIMIT, errors::Failure};
+use crate::proto::{
+    fsutil::types::Stat,
+    google::rpc,
+    moby::buildkit::v1::frontend::{
+        CacheOptionsEntry, EvaluateRequest, FileRange, PingRequest, ReadDirRequest,
+        ReadFileRequest, ResolveImageConfigRequest, ResolveSourceImageRequest,
+        ResolveSourceMetaRequest, Result as BuildResult, ReturnRequest, SolveRequest,
+        StatFileRequest, WarnRequest, llb_bridge_client::LlbBridgeClient,
+    },
+    pb,
+};
+use std::{collections::BTreeMap, time::Duration};
+use tonic::{
+    Code, Request,
+    metadata::{Ascii, MetadataValue},
+    transport::Channel,
+};
+
+/// Names the build that a call belongs to.
+const BUILD_ID_HEADER: &str = "buildkit-controlapi-buildid";
+
+/// How long a builder may take for its first answer.
+const PING_LIMIT: Duration = Duration::from_secs(15);
+
+/// The bridge of one build.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    client: LlbBridgeClient<Channel>,
+    build_id: MetadataValue<Ascii>,
+    capabilities: Capabilities,
+}
+
+/// Which copy of an image a builder uses.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ResolveMode {
+    /// The builder's choice.
+    #[default]
+    Default,
+    /// The registry is asked even where the builder has the image.
+    ForcePull,
+    /// The builder's own, where it has one.
+    PreferLocal,
+}
+
+impl ResolveMode {
+    /// As written on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::ForcePull => "pull",
+            Self::PreferLocal => "local",
+        }
+    }
+}
+
+/// What an image reference stands for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ResolvedImage {
+    /// The identifier to use in the graph, which a source policy may have changed.
+    pub identifier: String,
+    /// The digest of the manifest or index; empty where a policy made it something else.
+    pub digest: String,
+    /// The image config for the platform asked for.
+    pub config: Vec<u8>,
+}
+
+/// What a definition or a frontend is solved with.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Solve {
+    /// The graph; none where a frontend makes it.
+    pub definition: Option<pb::Definition>,
+    /// The builder's frontend that makes the graph; empty where `definition` is given.
+    pub frontend: String,
+    /// The frontend's attributes.
+    pub attributes: BTreeMap<String, String>,
+    /// Graphs that the frontend is given, by name.
+    pub inputs: BTreeMap<String, pb::Definition>,
+    /// Where cached results may come from: kind and attributes.
+    pub cache_imports: Vec<(String, BTreeMap<String, String>)>,
+    /// Whether the result is computed now and not when it is first needed.
+    pub evaluate: bool,
+}
+
+impl Gateway {
+    /// The bridge of the build `build_id`, once the builder answers on it.
+    ///
+    /// # Errors
+    /// The builder knows no such build (it waits some seconds for one), or does not answer.
+    pub async fn open(channel: Channel, build_id: &str) -> Result<Self, Failure> {
+        let build_id = MetadataValue::try_from(build_id).map_err(|_| {
+            Failure::new(Code::InvalidArgument, format!("`{build_id}` cannot name a build"))
+        })?;
+        let client = LlbBridgeClient::new(channel)
+            .max_decoding_message_size(MESSAGE_LIMIT)
+            .max_encoding_message_size(MESSAGE_LIMIT);
+        let mut gateway = Self { client, build_id, capabilities: Capabilities::default() };
+        let ping = gateway.client.clone();
+        let request = gateway.request(PingRequest::default());
+        let answer = async move {
+            let mut ping = ping;
+            ping.ping(request).await
+        };
+        let pong = tokio::time::timeout(PING_LIMIT, answer).await.map_err(|_| {
+            let limit = PING_LIMIT.as_secs();
+            Failure::new(
+                Code::DeadlineExceeded,
+                format!("the builder did not answer within {limit} s"),
+            )
+        })??;
+        gateway.capabilities = Capabilities::new(pong.into_inner());
+        Ok(gateway)
+    }
+
+    /// What the builder can do.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// Solves a graph, or lets a frontend of the builder make one. Unless `evaluate` is set,
+    /// nothing runs until a file is read from the result or it is returned.
+    ///
+    /// # Errors
+    /// The builder lacks something that the graph needs, or refused it.
+    pub async fn solve(&self, solve: Solve) -> Result<BuildResult, Failure> {
+        if let Some(definition) = &solve.definition {
+            self.check_capabilities(definition)?;
+        }
+        let evaluate_inline = self.capabilities.has_frontend("gateway.solve.evaluate");
+        let request = SolveRequest {
+            definition: solve.definition,
+            frontend: solve.frontend,
+            frontend_opt: solve.attributes,
+            frontend_inputs: solve.inputs,
+            allow_result_return: true,
+            allow_result_array_ref: true,
+            cache_imports: solve
+                .cache_imports
+                .into_iter()
+                .map(|(kind, attrs)| CacheOptionsEntry { r#type: kind, attrs })
+                .collect(),
+            evaluate: solve.evaluate && evaluate_inline,
+            ..SolveRequest::default()
+        };
+        let answer = self.client.clone().solve(self.request(request)).await?.into_inner();
+        let result = answer.result.unwrap_or_default();
+        if solve.evaluate && !evaluate_inline {
+            for reference in references(&result) {
+                self.evaluate(&reference).await?;
+            }
+        }
+        Ok(result)
+    }
+
+    /// A file of a result, or a part of it: `range` is an offset and a length.
+    ///
+    /// # Errors
+    /// There is no such file, or what it comes from failed.
+    pub async fn read_file(
+        &self,
+        reference: &str,
+        path: &str,
+        range: Option<(i64, i64)>,
+    ) -> Result<Vec<u8>, Failure> {
+        let request = ReadFileRequest {
+            r#ref: reference.to_owned(),
+            file_path: path.to_owned(),
+            range: range.map(|(offset, length)| FileRange { offset, length }),
+        };
+        Ok(self.client.clone().read_file(self.request(request)).await?.into_inner().data)
+    }
+
+    /// What a path of a result is.
+    ///
+    /// # Errors
+    /// There is no such path, or what it comes from failed.
+    pub async fn stat_file(&self, reference: &str, path: &str) -> Result<Stat, Failure> {
+        let request = StatFileRequest { r#ref: reference.to_owned(), path: path.to_owned() };
+        let answer = self.client.clone().stat_file(self.request(request)).await?.into_inner();
+        Ok(answer.stat.unwrap_or_default())
+    }
+
+    /// The entries of a directory of a result, those whose names match `pattern` where it is not
+    /// empty.
+    ///
+    /// # Errors
+    /// There is no such directory, or what it comes from failed.
+    pub async fn read_dir(
+        &self,
+        reference: &str,
+        path: &str,
+        pattern: &str,
+    ) -> Result<Vec<Stat>, Failure> {
+        let request = ReadDirRequest {
+            r#ref: reference.to_owned(),
+            dir_path: path.to_owned(),
+            include_pattern: pattern.to_owned(),
+        };
+        Ok(self.client.clone().read_dir(self.request(request)).await?.into_inner().entries)
+    }
+
+    /// Computes a result now.
+    ///
+    /// # Errors
+    /// A step of it failed.
+    pub async fn evaluate(&self, reference: &str) -> Result<(), Failure> {
+        if self.capabilities.has_frontend("gateway.evaluate") {
+            let request = EvaluateRequest { r#ref: reference.to_owned() };
+            self.client.clone().evaluate(self.request(request)).await?;
+        } else {
+            self.stat_file(reference, ".").await?;
+        }
+        Ok(())
+    }
+
+    /// What the image `name` (normalised, such as `docker.io/library/alpine:3`) is for `platform`.
+    /// `log_name` is what progress shows.
+    ///
+    /// # Errors
+    /// No registry has it, or not for that platform, or the call failed.
+    pub async fn resolve_image(
+        &self,
+        name: &str,
+        platform: &pb::Platform,
+        mode: ResolveMode,
+        log_name: &str,
+    ) -> Result<ResolvedImage, Failure> {
+        if !self.capabilities.has_frontend("source.metaresolver") {
+            return self.resolve_image_config(name, platform, mode, log_name).await;
+        }
+        let identifier = format!("docker-image://{name}");
+        let source = pb::SourceOp { identifier: identifier.clone(), ..pb::SourceOp::default() };
+        let request = ResolveSourceMetaRequest {
+            source: Some(source),
+            platform: Some(platform.clone()),
+            log_name: log_name.to_owned(),
+            // Upstream's own client leaves this out, and then `--pull` would be lost here.
+            resolve_mode: mode.as_str().to_owned(),
+            image: Some(ResolveSourceImageRequest::default()),
+            ..ResolveSourceMetaRequest::default()
+        };
+        let mut client = self.client.clone();
+        let answer = client.resolve_source_meta(self.request(request)).await?.into_inner();
+        let (digest, config) = answer.image.map_or_else(Default::default, |i| (i.digest, i.config));
+        Ok(ResolvedImage {
+            identifier: answer.source.map_or(identifier, |source| source.identifier),
+            digest,
+            config,
+        })
+    }
+
+    async fn resolve_image_config(
+        &self,
+        name: &str,
+        platform: &pb::Platform,
+        mode: ResolveMode,
+        log_name: &str,
+    ) -> Result<ResolvedImage, Failure> {
+        let request = ResolveImageConfigRequest {
+            r#ref: name.to_owned(),
+            platform: Some(platform.clone()),
+            resolve_mode: mode.as_str().to_owned(),
+            log_name: log_name.to_owned(),
+            ..ResolveImageConfigRequest::default()
+        };
+        let mut client = self.client.clone();
+        let answer = client.resolve_image_config(self.request(request)).await?.into_inner();
+        let name = if answer.r#ref.is_empty() { name.to_owned() } else { answer.r#ref };
+        Ok(ResolvedImage {
+            identifier: format!("docker-image://{name}"),
+            digest: answer.digest,
+            config: answer.config,
+        })
+    }
+
+    /// Attaches a warning to a vertex, where the builder can take one.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn warn(&self, warning: WarnRequest) -> Result<(), Failure> {
+        if self.capabilities.has_frontend("gateway.warnings") {
+            self.client.clone().warn(self.request(warning)).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the frontend's part with `result`; the builder computes and exports it then.
+    ///
+    /// # Errors
+    /// A result was returned before, or the call failed.
+    pub async fn return_result(&self, result: BuildResult) -> Result<(), Failure> {
+        let request = ReturnRequest { result: Some(result), error: None };
+        self.client.clone().r#return(self.request(request)).await?;
+        Ok(())
+    }
+
+    /// Ends the frontend's part with a failure, which the builder's `Solve` then answers with.
+    ///
+    /// # Errors
+    /// A result was returned before, or the call failed.
+    pub async fn return_failure(&self, code: Code, message: &str) -> Result<(), Failure> {
+        let error = rpc::Status { code: code.into(), message: message.to_owned(), details: vec![] };
+        let request = ReturnRequest { result: None, error: Some(error) };
+        self.client.clone().r#return(self.request(request)).await?;
+        Ok(())
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert(BUILD_ID_HEADER, self.build_id.clone());
+        request
+    }
+
+    fn check_capabilities(&self, definition: &pb::Definition) -> Result<(), Failure> {
+        let needed = definition.metadata.values().flat_map(|metadata| metadata.caps.iter());
+        for (id, _) in needed.filter(|(_, needed)| **needed) {
+            if !self.capabilities.has_llb(id) {
+                return Err(Failure::new(
+                    Code::Unimplemented,
+                    format!("the builder lacks `{id}`, which this build needs"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The ids of the results in `result`, less those that are empty (a scratch image).
+pub fn references(result: &BuildResult) -> Vec<String> {
+    use crate::proto::moby::buildkit::v1::frontend::result::Result as Kind;
+    let ids: Vec<String> = match &result.result {
+        None => Vec::new(),
+        Some(Kind::RefDeprecated(id)) => vec![id.clone()],
+        Some(Kind::RefsDeprecated(map)) => map.refs.values().cloned().collect(),
+        Some(Kind::Ref(reference)) => vec![reference.id.clone()],
+        Some(Kind::Refs(map)) => map.refs.values().map(|reference| reference.id.clone()).collect(),
+    };
+    ids.into_iter().filter(|id| !id.is_empty()).collect()
+}
