@@ -13,4 +13,5 @@
     reason = "a test fails by panicking"
 )]
 
+mod bed;
 mod edges;

@@ -1,0 +1,106 @@
+# Debian packages, fetched with an apt state of their own and unpacked (never installed), and the Go parts.
+
+readonly BED_APT=$BED_CACHE/apt
+BED_ROOT=$BED_CACHE/root-$(printf '%s' "$BED_SUITE $BED_SUITE_DOCKER $BED_DOCKER_PACKAGES $BED_PACKAGES $BED_ARM64_PACKAGES" | sha256sum | cut -c1-12)
+readonly BED_ROOT
+
+# ensure_packages unpacks the packages under $BED_ROOT/{amd64,arm64} once, and fills $BED_BIN.
+ensure_packages() {
+  if [ ! -e "$BED_ROOT/.complete" ]; then
+    say "packages: fetching Docker, containerd, registry, qemu and friends from Debian (about 150 MB, once)"
+    rm -rf "$BED_ROOT"
+    apt_update
+    # shellcheck disable=SC2086
+    {
+      fetch_packages "$BED_ROOT" amd64 "$BED_SUITE_DOCKER" $BED_DOCKER_PACKAGES
+      fetch_packages "$BED_ROOT" amd64 "$BED_SUITE" $BED_PACKAGES
+      fetch_packages "$BED_ROOT" arm64 "$BED_SUITE" $BED_ARM64_PACKAGES
+    }
+    touch "$BED_ROOT/.complete"
+  fi
+  mkdir -p "$BED_BIN"
+  local name
+  for name in usr/bin/docker usr/libexec/docker/cli-plugins/docker-buildx usr/bin/docker-registry usr/bin/qemu-aarch64-static; do
+    ln -sfn "$BED_ROOT/amd64/$name" "$BED_BIN/${name##*/}"
+  done
+  write_script "$BED_BIN/skopeo" "LD_LIBRARY_PATH=$BED_ROOT/amd64/usr/lib/x86_64-linux-gnu exec $BED_ROOT/amd64/usr/bin/skopeo --insecure-policy \"\$@\""
+}
+
+write_script() {
+  printf '#!/bin/sh\n%s\n' "$2" >"$1.new"
+  chmod +x "$1.new"
+  mv -f "$1.new" "$1"
+}
+
+apt_options=(-qq -o "Dir::Etc::sourcelist=$BED_APT/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State=$BED_APT"
+  -o "Dir::State::status=$BED_APT/status" -o "Dir::Cache=$BED_APT/cache" -o Dir::Etc::preferencesparts=- -o Dir::Etc::preferences=-
+  -o APT::Architecture=amd64 -o APT::Architectures::=amd64 -o APT::Architectures::=arm64 -o APT::Sandbox::User=root
+  -o Dir::Cache::pkgcache=pkgcache.bin -o Dir::Cache::srcpkgcache= -o Acquire::Languages=none -o Acquire::Retries=3)
+
+apt_update() {
+  local suite
+  mkdir -p "$BED_APT/lists/partial" "$BED_APT/cache/archives/partial"
+  touch "$BED_APT/status"
+  for suite in "$BED_SUITE" "$BED_SUITE_DOCKER"; do
+    echo "deb [arch=amd64,arm64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $suite main"
+  done >"$BED_APT/sources.list"
+  apt-get "${apt_options[@]}" update >"$BED_LOGS/apt.log" 2>&1 || die "packages: the package lists cannot be fetched; the log is $BED_LOGS/apt.log"
+}
+
+# fetch_packages ROOT ARCH SUITE PACKAGE=VERSION…: unpacked under ROOT/ARCH
+fetch_packages() {
+  local root=$1/$2 architecture=$2 suite=$3 package name downloads
+  shift 3
+  mkdir -p "$root"
+  downloads=$(mktemp -d "$BED_CACHE/download.XXXXXX")
+  # All at once, because apt reads its lists anew each time; one by one only to see which one is gone.
+  if ! (cd "$downloads" && apt-get "${apt_options[@]}" download "${@/=/:$architecture=}") >>"$BED_LOGS/apt.log" 2>&1; then
+    for package in "$@"; do
+      name=${package%%=*}
+      if ! (cd "$downloads" && apt-get "${apt_options[@]}" download "$name:$architecture=${package#*=}") >>"$BED_LOGS/apt.log" 2>&1; then
+        say "packages: the mirror has no $package any more; taking the $name of $suite"
+        (cd "$downloads" && apt-get "${apt_options[@]}" download "$name:$architecture/$suite") >>"$BED_LOGS/apt.log" 2>&1 \
+          || die "packages: $name ($suite, $architecture) cannot be fetched; the log is $BED_LOGS/apt.log"
+      fi
+    done
+  fi
+  for package in "$downloads"/*.deb; do
+    dpkg-deb -x "$package" "$root" || die "packages: $package cannot be unpacked"
+  done
+  rm -rf "$downloads"
+}
+
+# ensure_go_tools builds buildkitd, buildctl and the token server, once for each state of tests/bed.
+ensure_go_tools() {
+  local source=$BED_CHECKOUT/tests/bed key out go log=$BED_LOGS/go.log name
+  key=$(cd "$source" && cat go.mod go.sum tools.go tokenserver/*.go | sha256sum | cut -c1-12)
+  out=$BED_CACHE/go-$key
+  if [ ! -e "$out/.complete" ]; then
+    go=$(find_go)
+    say "go tools: building buildkitd, buildctl and the token server with $("$go" env GOVERSION) (about 2 minutes, once)"
+    mkdir -p "$out"
+    (cd "$source" && CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off GOBIN="$out" "$go" install -trimpath -ldflags='-s -w' \
+      github.com/moby/buildkit/cmd/buildkitd github.com/moby/buildkit/cmd/buildctl ./tokenserver) >"$log" 2>&1 9>&- \
+      || { tail -n 15 "$log" >&2; die "go tools: the build failed; its log is $log"; }
+    touch "$out/.complete"
+  fi
+  for name in buildkitd buildctl tokenserver; do ln -sfn "$out/$name" "$BED_BIN/$name"; done
+}
+
+# find_go prints a Go that is new enough to fetch the toolchain which go.mod asks for, or Debian's.
+find_go() {
+  local go minor root=$BED_CACHE/go-toolchain
+  for go in "$(command -v go || true)" /usr/local/go/bin/go; do
+    [ -n "$go" ] && [ -x "$go" ] || continue
+    minor=$("$go" env GOVERSION 2>/dev/null | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
+    if [ "${minor:-0}" -ge 21 ]; then echo "$go"; return; fi
+  done
+  if [ ! -e "$root/.complete" ]; then
+    say "go tools: no Go of 1.21 or newer here; fetching Debian's"
+    apt_update
+    # shellcheck disable=SC2086
+    fetch_packages "$root" amd64 "$BED_SUITE_DOCKER" $BED_GO_PACKAGES
+    touch "$root/.complete"
+  fi
+  echo "$root/amd64/usr/lib/go-1.26/bin/go"
+}

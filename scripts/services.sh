@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# The test bed: real builders, registries and peers on this machine, for `make demo`, the tests and the benches.
+#
+#   services.sh all     everything (needs Go, or fetches Debian's)       = make services
+#   services.sh demo    Docker, the open registry, arm64 emulation and the base images; no Go
+#   services.sh status  what runs
+#   services.sh down    end exactly what was started                     = make services-down
+#   services.sh purge   down, and forget all data and caches too
+#
+# It takes root on Debian (amd64). All state is outside the checkout, so that several checkouts share
+# one running bed: /var/cache/bk-sync-testbed (made once), /var/lib/bk-sync-testbed (data, logs),
+# /run/bk-sync-testbed (sockets, pid files). Daemons come from Debian packages that are unpacked
+# there and never installed: an existing Docker is neither replaced, started nor spoken to.
+# The addresses of what runs are written to target/services.env of this checkout.
+set -euo pipefail
+
+BED_CHECKOUT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+readonly BED_CHECKOUT
+# shellcheck source=versions.env
+. "$BED_CHECKOUT/scripts/versions.env"
+for file in common packages builders registries images ssh; do
+  # shellcheck source=/dev/null
+  . "$BED_CHECKOUT/scripts/bed/$file.sh"
+done
+
+demo_parts="containerd dockerd registry base_images"
+all_parts="$demo_parts containerd_graphdriver dockerd_graphdriver token_server registry_token registry_basic private_bases buildkitd buildctl_container ssh"
+
+main() {
+  local mode=${1:-all}
+  case $mode in
+    demo | all | down | purge | status) ;;
+    *) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+  esac
+  if [ "$mode" = status ]; then status; return; fi
+  [ "$(id -u)" = 0 ] || die "the test bed needs root: it mounts, makes bridges and runs daemons"
+  mkdir -p "$BED_CACHE" "$BED_STATE" "$BED_RUN" "$BED_LOGS"
+  lock
+  case $mode in
+    down) down ;;
+    purge) down; say "forgetting data and caches"; rm -rf "$BED_STATE" "$BED_CACHE" "$BED_RUN" ;;
+    demo | all) up "$mode" ;;
+  esac
+}
+
+up() {
+  local mode=$1 part began=$SECONDS started=0 parts
+  [ "$(dpkg --print-architecture 2>/dev/null)" = amd64 ] || die "the test bed needs Debian on amd64"
+  ensure_commands
+  ensure_packages
+  if [ "$mode" = all ]; then ensure_go_tools; parts=$all_parts; else parts=$demo_parts; fi
+  ensure_emulation
+  for part in $parts; do
+    if quietly "${part}_ready"; then continue; fi
+    bring_up "$part"
+    started=$((started + 1))
+  done
+  write_env
+  say "ready: $(wc -w <<<"$parts") parts, $started started now, in $((SECONDS - began)) s; addresses in target/services.env"
+}
+
+down() {
+  ssh_stop
+  buildctl_container_stop
+  stop_daemon buildkitd
+  stop_daemon registry
+  stop_daemon registry-token
+  stop_daemon registry-basic
+  stop_daemon token-server
+  dockerd_stop dockerd
+  dockerd_stop dockerd-graphdriver
+  remove_emulation
+  rm -f "$BED_CHECKOUT/target/services.env"
+  say "down: what was started is ended; data stays in $BED_STATE"
+}
+
+status() {
+  local part
+  for part in $all_parts; do
+    case $part in base_images | private_bases) continue ;; esac
+    if quietly "${part}_ready"; then printf '%-24s runs\n' "$part"; else printf '%-24s does not answer\n' "$part"; fi
+  done
+}
+
+# write_env writes the addresses of every part that answers, also of those that another run started.
+write_env() {
+  local file=$BED_CHECKOUT/target/services.env part
+  mkdir -p "$BED_CHECKOUT/target"
+  {
+    echo "# Written by scripts/services.sh: addresses of the test bed, as shell assignments."
+    echo "BK_SYNC_TEST_BIN=$BED_BIN"
+    for part in $all_parts; do
+      if [ "$(type -t "${part}_env")" = function ] && quietly "${part}_ready"; then "${part}_env"; fi
+    done
+  } >"$file.new"
+  mv "$file.new" "$file"
+}
+
+main "$@"
