@@ -15,3 +15,4 @@
 
 mod bed;
 mod edges;
+mod expand;
