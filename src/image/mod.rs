@@ -1,1 +1,5 @@
 //! Manifests, indexes, configs, references: what an image is, wherever it lies. Pure.
+
+pub mod config;
+pub mod json;
+pub mod reference;

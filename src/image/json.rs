@@ -1,0 +1,51 @@
+//! JSON in the byte form that Go's encoder writes: `<`, `>`, `&` and the two line separators of
+//! JavaScript are escaped. Digests of configs and of ops depend on it.
+
+use serde::Serialize;
+use serde_json::ser::{CompactFormatter, Formatter};
+use std::io;
+
+struct GoFormatter;
+
+impl Formatter for GoFormatter {
+    fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + io::Write,
+    {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+            let (plain, special) = rest.split_at(at);
+            CompactFormatter.write_string_fragment(writer, plain)?;
+            let mut chars = special.chars();
+            if let Some(c) = chars.next() {
+                write!(writer, "\\u{:04x}", u32::from(c))?;
+            }
+            rest = chars.as_str();
+        }
+        CompactFormatter.write_string_fragment(writer, rest)
+    }
+}
+
+/// A value as Go writes it, without blanks; empty for what has no JSON form, which no type of this
+/// crate is.
+pub fn to_string<T: Serialize>(value: &T) -> String {
+    let mut bytes = Vec::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, GoFormatter);
+    if value.serialize(&mut serializer).is_err() {
+        return String::new();
+    }
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signs_of_markup_are_escaped() {
+        assert_eq!(
+            to_string(&["a<b>&c", "\u{2028}", "\"\\\n\t\u{1}"]),
+            "[\"a\\u003cb\\u003e\\u0026c\",\"\\u2028\",\"\\\"\\\\\\n\\t\\u0001\"]"
+        );
+    }
+}
