@@ -14,5 +14,6 @@
 )]
 
 mod bed;
+mod conformance_ignore;
 mod edges;
 mod expand;
