@@ -1,12 +1,37 @@
 # What a newcomer types. `make help` lists the targets.
 
 CARGO ?= cargo
+PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help services services-down services-status
+.PHONY: help demo test lint fmt doc bench install services services-down services-status services-check
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
+
+demo: ## build an arm64 image, push it, pull it back, run it
+	@scripts/demo.sh
+
+test: services lint ## the test bed, formatting, lints and every test
+	$(CARGO) test --locked --all-targets
+	$(CARGO) test --locked --doc
+
+lint: ## formatting and lints, as CI sees them
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+fmt: ## format the source
+	$(CARGO) fmt
+
+doc: ## the library's documentation, with broken links as errors
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
+
+bench: ## bk-sync beside docker buildx and buildctl, on the same daemons and registry
+	@bench/run.sh
+
+install: ## put the release binary into PREFIX/bin (/usr/local)
+	$(CARGO) build --release --locked --bin bk-sync
+	install -D -m 0755 target/release/bk-sync $(DESTDIR)$(PREFIX)/bin/bk-sync
 
 services: ## start the test bed (builders, registries, emulation); needs root on Debian
 	@scripts/services.sh all
@@ -16,3 +41,6 @@ services-down: ## end exactly what `make services` started
 
 services-status: ## say which parts of the test bed run
 	@scripts/services.sh status
+
+services-check: ## end the test bed, start it twice, and see that it comes back and leaves nothing behind
+	@scripts/services-check.sh

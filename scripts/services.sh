@@ -5,7 +5,8 @@
 #   services.sh demo    Docker, the open registry, arm64 emulation and the base images; no Go
 #   services.sh status  what runs
 #   services.sh down    end exactly what was started                     = make services-down
-#   services.sh purge   down, and forget all data and caches too
+#   services.sh forget  down, and forget the data too
+#   services.sh purge   forget, and remove what was fetched and built as well
 #
 # It takes root on Debian (amd64). All state is outside the checkout, so that several checkouts share
 # one running bed: /var/cache/bk-sync-testbed (made once), /var/lib/bk-sync-testbed (data, logs),
@@ -23,14 +24,15 @@ for file in common packages builders registries images ssh; do
   . "$BED_CHECKOUT/scripts/bed/$file.sh"
 done
 
+readonly BED_ENV=$BED_CHECKOUT/target/services$BED_INSTANCE.env
 demo_parts="containerd dockerd registry base_images"
 all_parts="$demo_parts containerd_graphdriver dockerd_graphdriver token_server registry_token registry_basic private_bases buildkitd buildctl_container ssh"
 
 main() {
   local mode=${1:-all}
   case $mode in
-    demo | all | down | purge | status) ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+    demo | all | down | forget | purge | status) ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
   esac
   if [ "$mode" = status ]; then status; return; fi
   [ "$(id -u)" = 0 ] || die "the test bed needs root: it mounts, makes bridges and runs daemons"
@@ -38,7 +40,8 @@ main() {
   lock
   case $mode in
     down) down ;;
-    purge) down; say "forgetting data and caches"; rm -rf "$BED_STATE" "$BED_CACHE" "$BED_RUN" ;;
+    forget) down; rm -rf "$BED_STATE" "$BED_RUN" ;;
+    purge) down; rm -rf "$BED_STATE" "$BED_RUN" "$BED_CACHE" ;;
     demo | all) up "$mode" ;;
   esac
 }
@@ -56,10 +59,11 @@ up() {
     started=$((started + 1))
   done
   write_env
-  say "ready: $(wc -w <<<"$parts") parts, $started started now, in $((SECONDS - began)) s; addresses in target/services.env"
+  say "ready: $(wc -w <<<"$parts") parts, $started started now, in $((SECONDS - began)) s; addresses in ${BED_ENV#"$BED_CHECKOUT/"}"
 }
 
 down() {
+  say "ending what was started"
   ssh_stop
   buildctl_container_stop
   stop_daemon buildkitd
@@ -70,8 +74,7 @@ down() {
   dockerd_stop dockerd
   dockerd_stop dockerd-graphdriver
   remove_emulation
-  rm -f "$BED_CHECKOUT/target/services.env"
-  say "down: what was started is ended; data stays in $BED_STATE"
+  rm -f "$BED_ENV"
 }
 
 status() {
@@ -84,7 +87,7 @@ status() {
 
 # write_env writes the addresses of every part that answers, also of those that another run started.
 write_env() {
-  local file=$BED_CHECKOUT/target/services.env part
+  local file=$BED_ENV part
   mkdir -p "$BED_CHECKOUT/target"
   {
     echo "# Written by scripts/services.sh: addresses of the test bed, as shell assignments."

@@ -30,13 +30,13 @@ containerd_answers() { daemon_pid "$1" && "$BED_ROOT/amd64/usr/bin/ctr" --addres
 # daemon_path: where the daemons find runc, shims and proxies: the unpacked packages first.
 daemon_path() { echo "$BED_ROOT/amd64/usr/bin:$BED_ROOT/amd64/usr/sbin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"; }
 
-dockerd_start() { start_dockerd dockerd containerd true bksync0 10.213.77.1/24; }
+dockerd_start() { start_dockerd dockerd containerd true "${BED_BRIDGES[@]:0:2}"; }
 dockerd_ready() { dockerd_answers dockerd; }
 dockerd_env() {
   echo "BK_SYNC_TEST_DOCKERD=docker://$BED_RUN/dockerd.sock"
   echo "BK_SYNC_TEST_DOCKERD_HOST=unix://$BED_RUN/dockerd.sock"
 }
-dockerd_graphdriver_start() { start_dockerd dockerd-graphdriver containerd-graphdriver false bksync1 10.213.78.1/24; }
+dockerd_graphdriver_start() { start_dockerd dockerd-graphdriver containerd-graphdriver false "${BED_BRIDGES[@]:2:2}"; }
 dockerd_graphdriver_ready() { dockerd_answers dockerd-graphdriver; }
 dockerd_graphdriver_env() {
   echo "BK_SYNC_TEST_DOCKERD_GRAPHDRIVER=docker://$BED_RUN/dockerd-graphdriver.sock"

@@ -1,8 +1,17 @@
 # Words that all parts of the test bed share: saying, failing, starting, ending. Sourced by services.sh.
 
+# A second bed beside the first (`services-check.sh` makes one) has its own state, ports and bridges.
+readonly BED_INSTANCE=${BK_SYNC_TESTBED_INSTANCE:+-$BK_SYNC_TESTBED_INSTANCE}
+if [ -n "$BED_INSTANCE" ]; then
+  for port in "${!BED_PORT_@}"; do printf -v "$port" %s "$((${!port} + 100))"; done
+  readonly BED_BRIDGES=(bksync2 10.213.79.1/24 bksync3 10.213.80.1/24)
+else
+  readonly BED_BRIDGES=(bksync0 10.213.77.1/24 bksync1 10.213.78.1/24)
+fi
+
 readonly BED_CACHE=/var/cache/bk-sync-testbed
-readonly BED_STATE=/var/lib/bk-sync-testbed
-readonly BED_RUN=/run/bk-sync-testbed
+readonly BED_STATE=/var/lib/bk-sync-testbed$BED_INSTANCE
+readonly BED_RUN=/run/bk-sync-testbed$BED_INSTANCE
 readonly BED_LOGS=$BED_STATE/log
 readonly BED_BIN=$BED_CACHE/bin
 
@@ -17,7 +26,7 @@ quietly() { "$@" >/dev/null 2>&1; }
 
 # lock lets one run at a time change the bed; daemons must not inherit the descriptor.
 lock() {
-  exec 9>"$BED_RUN/lock"
+  exec 9>/run/bk-sync-testbed.lock
   if ! flock -n 9; then
     say "another run is at work on the bed; waiting for it"
     flock 9

@@ -2,8 +2,9 @@
 
 readonly BED_BINFMT=/proc/sys/fs/binfmt_misc
 
-# ensure_emulation registers qemu for arm64 with the F flag (the kernel keeps the interpreter open, so it works
-# inside containers), unless the machine runs arm64 already in that way.
+# ensure_emulation registers qemu for arm64, unless the machine runs arm64 in containers already. Flag F: the kernel
+# keeps the interpreter open, so it works inside containers; P: argv[0] stays what it was, or busybox would take the
+# applet that its shell runs for another shell; C and O: credentials and the open file are the program's.
 ensure_emulation() {
   if [ ! -e "$BED_BINFMT/register" ]; then
     mount -t binfmt_misc binfmt_misc "$BED_BINFMT" || die "emulation: binfmt_misc cannot be mounted on $BED_BINFMT"
@@ -14,7 +15,7 @@ ensure_emulation() {
   say "emulation: registering qemu for arm64"
   # The ELF header of an arm64 executable, and the bits of it that must match.
   # shellcheck disable=SC2028
-  echo ":qemu-aarch64:M::\\x7f\\x45\\x4c\\x46\\x02\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\xb7\\x00:\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x00\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xfe\\xff\\xff\\xff:$BED_ROOT/amd64/usr/bin/qemu-aarch64-static:OCF" \
+  echo ":qemu-aarch64:M::\\x7f\\x45\\x4c\\x46\\x02\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\xb7\\x00:\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x00\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xfe\\xff\\xff\\xff:$BED_ROOT/amd64/usr/bin/qemu-aarch64-static:POCF" \
     >"$BED_BINFMT/register" || die "emulation: the kernel refused qemu-aarch64"
   touch "$BED_RUN/binfmt.registered"
 }
