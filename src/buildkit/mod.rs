@@ -5,4 +5,5 @@ pub mod control;
 pub mod errors;
 pub mod gateway;
 pub mod session;
+pub mod solve;
 pub mod status;
