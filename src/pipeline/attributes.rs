@@ -1,0 +1,312 @@
+//! A plan as a frontend reads it: attributes, in the words that every BuildKit frontend knows.
+//! Nothing secret goes in here, because builders keep them in their history.
+
+use super::{builder::Builder, error::Refusal};
+use crate::{
+    buildkit::capabilities::Capabilities,
+    llb::Platform,
+    plan::{BuildPlan, Network},
+};
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+/// Names of attributes to their values.
+pub type Attributes = BTreeMap<String, String>;
+
+/// The attestation that every image gets unless the user says otherwise, as buildx adds it: what
+/// the image was built from, where an exporter can put that into the image.
+const DEFAULT_PROVENANCE: &str = "mode=min,inline-only=true";
+
+/// The entitlement that a build on the host's network needs.
+const HOST_NETWORK_ENTITLEMENT: &str = "network.host";
+
+/// The attributes that say what is built and how; those that say from which files come with the
+/// [sources](super::sources).
+///
+/// # Errors
+/// The plan asks for what this builder cannot do, or for what is no platform or address.
+pub fn attributes(
+    plan: &BuildPlan,
+    builder: &Builder,
+    capabilities: &Capabilities,
+) -> Result<Attributes, Refusal> {
+    let mut attributes = Attributes::new();
+    let mut set = |key: &str, value: String| {
+        attributes.insert(key.to_owned(), value);
+    };
+
+    for (name, value) in &plan.args {
+        set(&format!("build-arg:{name}"), value.clone());
+    }
+    for (name, value) in &plan.labels {
+        set(&format!("label:{name}"), value.clone());
+    }
+    if let Some(target) = &plan.target {
+        set("target", target.clone());
+    }
+    let platforms = platforms(plan, builder)?;
+    if !platforms.is_empty() {
+        set("platform", platforms.join(","));
+    }
+    if plan.args.get("BUILDKIT_MULTI_PLATFORM").is_some_and(|value| is_true(value)) {
+        set("multi-platform", "true".to_owned());
+    }
+    if plan.no_cache {
+        set("no-cache", String::new());
+    } else if !plan.no_cache_filter.is_empty() {
+        set("no-cache", plan.no_cache_filter.join(","));
+    }
+    if plan.pull {
+        set("image-resolve-mode", "pull".to_owned());
+    } else if builder.is_docker() {
+        // People expect of a Docker that it builds from the images that it holds.
+        set("image-resolve-mode", "local".to_owned());
+    }
+    match plan.network {
+        Network::Default => {}
+        Network::Host => set("force-network-mode", "host".to_owned()),
+        Network::None => set("force-network-mode", "none".to_owned()),
+    }
+    if !plan.extra_hosts.is_empty() {
+        set("add-hosts", extra_hosts(plan, builder)?);
+    }
+    if let Some(size) = plan.shm_size.filter(|size| *size > 0) {
+        set("shm-size", size.to_string());
+    }
+    if !plan.ulimits.is_empty() {
+        let limits: Vec<String> = plan
+            .ulimits
+            .iter()
+            .map(|limit| format!("{}={}:{}", limit.name, limit.soft, limit.hard))
+            .collect();
+        set("ulimit", limits.join(","));
+    }
+    if let Some(parent) = &plan.cgroup_parent {
+        set("cgroup-parent", parent.clone());
+    }
+    for (kind, value) in attestations(plan, builder, capabilities)? {
+        set(&format!("attest:{kind}"), value);
+    }
+    if !plan.cache_from.is_empty() {
+        set("cache-imports", cache_imports(plan));
+    }
+    Ok(attributes)
+}
+
+/// The entitlements that the builder is asked to grant.
+pub fn entitlements(plan: &BuildPlan) -> Vec<String> {
+    let mut granted = plan.allow.clone();
+    let host = HOST_NETWORK_ENTITLEMENT.to_owned();
+    if plan.network == Network::Host && !granted.contains(&host) {
+        granted.push(host);
+    }
+    granted
+}
+
+/// The platforms in BuildKit's spelling.
+fn platforms(plan: &BuildPlan, builder: &Builder) -> Result<Vec<String>, Refusal> {
+    if plan.platforms.len() > 1 && !builder.has_indexes() {
+        return Err(Refusal::new(
+            "PLATFORMS_UNSUPPORTED",
+            "this Docker keeps images of one platform only",
+        )
+        .with_fix("name one --platform, turn on Docker's containerd image store, or use another --builder"));
+    }
+    plan.platforms
+        .iter()
+        .map(|text| match Platform::parse(text) {
+            Ok(platform) => Ok(platform.normalized().format_all()),
+            Err(error) => {
+                Err(Refusal::new("PLATFORM_INVALID", format!("`{text}` is no platform: {error}"))
+                    .with_fix("write it as OS/ARCH[/VARIANT], such as linux/arm64"))
+            }
+        })
+        .collect()
+}
+
+/// `HOST=IP` pairs; a name with several addresses comes several times.
+fn extra_hosts(plan: &BuildPlan, builder: &Builder) -> Result<String, Refusal> {
+    let mut pairs = Vec::new();
+    for extra in &plan.extra_hosts {
+        if extra.ip == "host-gateway" {
+            let address = builder.host_gateway.as_deref().ok_or_else(|| {
+                Refusal::new(
+                    "HOST_GATEWAY_UNKNOWN",
+                    "this builder does not say which address `host-gateway` is",
+                )
+                .with_fix(format!("write --add-host {}:ADDRESS", extra.host))
+            })?;
+            pairs.push(format!("{}={address}", extra.host));
+            continue;
+        }
+        for part in extra.ip.split(',') {
+            let bare =
+                part.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(part);
+            let address: IpAddr = bare.parse().map_err(|_| {
+                Refusal::new("HOST_INVALID", format!("`{part}` is no address of `{}`", extra.host))
+                    .with_fix("write --add-host HOST:IP, or HOST:host-gateway")
+            })?;
+            // As given, but for addresses that Go prints otherwise.
+            let text = match address {
+                IpAddr::V4(v4) => Ipv4Addr::to_string(&v4),
+                IpAddr::V6(v6) => Ipv6Addr::to_string(&v6),
+            };
+            pairs.push(format!("{}={text}", extra.host));
+        }
+    }
+    Ok(pairs.join(","))
+}
+
+/// Attestations by type: what the user asked for, and by default what buildx adds.
+fn attestations(
+    plan: &BuildPlan,
+    builder: &Builder,
+    capabilities: &Capabilities,
+) -> Result<Vec<(String, String)>, Refusal> {
+    let supported = builder.has_indexes() && capabilities.has_llb("exporter.image.attestations");
+    let mut asked: Vec<(String, String)> = plan
+        .attestations
+        .iter()
+        .filter_map(|(kind, value)| Some((kind.clone(), value.clone()?)))
+        .collect();
+    if !asked.is_empty() && !supported {
+        let kinds: Vec<&str> = asked.iter().map(|(kind, _)| kind.as_str()).collect();
+        return Err(Refusal::new(
+            "ATTESTATIONS_UNSUPPORTED",
+            format!("this builder cannot attach attestations ({})", kinds.join(", ")),
+        )
+        .with_fix("leave out --attest, --provenance and --sbom, or use another --builder"));
+    }
+    if supported && !plan.attestations.contains_key("provenance") {
+        asked.push(("provenance".to_owned(), DEFAULT_PROVENANCE.to_owned()));
+    }
+    Ok(asked)
+}
+
+#[derive(Serialize)]
+struct CacheImport<'a> {
+    #[serde(rename = "Type")]
+    kind: &'a str,
+    #[serde(rename = "Attrs")]
+    attributes: &'a BTreeMap<String, String>,
+}
+
+/// The list as frontends read it. In a gateway build the builder itself ignores cache imports.
+fn cache_imports(plan: &BuildPlan) -> String {
+    let entries: Vec<CacheImport<'_>> = plan
+        .cache_from
+        .iter()
+        .map(|entry| CacheImport { kind: &entry.kind, attributes: &entry.attributes })
+        .collect();
+    serde_json::to_string(&entries).unwrap_or_default()
+}
+
+/// Go's reading of a true value.
+pub fn is_true(text: &str) -> bool {
+    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        pipeline::builder::BuilderKind,
+        plan::{CacheEntry, ExtraHost, Ulimit},
+    };
+
+    fn docker() -> Builder {
+        Builder {
+            kind: BuilderKind::DockerContainerd,
+            host_gateway: Some("10.0.0.1".to_owned()),
+            platforms: Vec::new(),
+        }
+    }
+
+    fn capable() -> Capabilities {
+        let llb = ["exporter.image.attestations".to_owned()].into();
+        Capabilities { llb, ..Capabilities::default() }
+    }
+
+    fn host(host: &str, ip: &str) -> ExtraHost {
+        ExtraHost { host: host.to_owned(), ip: ip.to_owned() }
+    }
+
+    #[test]
+    fn a_full_plan_is_told_in_buildkits_words() {
+        let plan = BuildPlan {
+            target: Some("app".to_owned()),
+            platforms: vec!["linux/arm64/v8".to_owned(), "amd64".to_owned()],
+            args: BTreeMap::from([("A".to_owned(), "1 2".to_owned())]),
+            labels: BTreeMap::from([("l".to_owned(), "x".to_owned())]),
+            no_cache_filter: vec!["a".to_owned(), "b".to_owned()],
+            pull: true,
+            network: Network::Host,
+            extra_hosts: vec![host("h", "host-gateway"), host("six", "[::1],10.0.0.2")],
+            shm_size: Some(1 << 26),
+            ulimits: vec![Ulimit { name: "nofile".to_owned(), soft: 10, hard: -1 }],
+            cgroup_parent: Some("/g".to_owned()),
+            attestations: BTreeMap::from([("provenance".to_owned(), None)]),
+            cache_from: vec![CacheEntry {
+                kind: "registry".to_owned(),
+                attributes: BTreeMap::from([("ref".to_owned(), "r/c".to_owned())]),
+            }],
+            ..BuildPlan::default()
+        };
+        let attributes = attributes(&plan, &docker(), &capable()).expect("attributes");
+        let expected: Vec<(&str, &str)> = vec![
+            ("add-hosts", "h=10.0.0.1,six=::1,six=10.0.0.2"),
+            ("build-arg:A", "1 2"),
+            ("cache-imports", r#"[{"Type":"registry","Attrs":{"ref":"r/c"}}]"#),
+            ("cgroup-parent", "/g"),
+            ("force-network-mode", "host"),
+            ("image-resolve-mode", "pull"),
+            ("label:l", "x"),
+            ("no-cache", "a,b"),
+            ("platform", "linux/arm64,linux/amd64"),
+            ("shm-size", "67108864"),
+            ("target", "app"),
+            ("ulimit", "nofile=10:-1"),
+        ];
+        let actual: Vec<(&str, &str)> =
+            attributes.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(actual, expected);
+        assert_eq!(entitlements(&plan), ["network.host"]);
+    }
+
+    #[test]
+    fn provenance_is_added_where_the_builder_can_and_nobody_said_no() {
+        let plain = BuildPlan::default();
+        let with = attributes(&plain, &Builder::default(), &capable()).expect("attributes");
+        assert_eq!(with.get("attest:provenance").map(String::as_str), Some(DEFAULT_PROVENANCE));
+        let without = attributes(&plain, &Builder::default(), &Capabilities::default());
+        assert!(without.expect("attributes").is_empty());
+    }
+
+    #[test]
+    fn what_the_builder_cannot_do_is_refused_with_a_code() {
+        let old = Builder { kind: BuilderKind::DockerGraphdriver, ..Builder::default() };
+        let code = |plan: &BuildPlan| attributes(plan, &old, &capable()).map_err(|r| r.code);
+        let two = vec!["linux/arm64".to_owned(), "linux/amd64".to_owned()];
+        assert_eq!(
+            code(&BuildPlan { platforms: two, ..BuildPlan::default() }),
+            Err("PLATFORMS_UNSUPPORTED")
+        );
+        let sbom = BTreeMap::from([("sbom".to_owned(), Some(String::new()))]);
+        assert_eq!(
+            code(&BuildPlan { attestations: sbom, ..BuildPlan::default() }),
+            Err("ATTESTATIONS_UNSUPPORTED")
+        );
+        let gateway = vec![host("h", "host-gateway")];
+        assert_eq!(
+            code(&BuildPlan { extra_hosts: gateway, ..BuildPlan::default() }),
+            Err("HOST_GATEWAY_UNKNOWN")
+        );
+        assert_eq!(
+            code(&BuildPlan { platforms: vec!["a b".to_owned()], ..BuildPlan::default() }),
+            Err("PLATFORM_INVALID")
+        );
+    }
+}
