@@ -1,5 +1,6 @@
 //! The type of every secret in this process.
 
+use serde::{Deserialize, Deserializer, de};
 use std::fmt;
 use zeroize::Zeroizing;
 
@@ -27,6 +28,25 @@ impl Secret {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// Reads a string. No copy is made on the way but the one that is kept.
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl de::Visitor<'_> for Text {
+            type Value = Secret;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a string")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
+                Ok(Secret::new(text))
+            }
+        }
+        deserializer.deserialize_str(Text)
     }
 }
 

@@ -4,11 +4,13 @@
 //! session's stream, and we serve on them. What the services answer (which files, whose passwords)
 //! is handed to them as values and traits; this room knows only the wire.
 
+mod auth;
 mod health;
 mod id;
 mod open;
 mod wire;
 
+pub use auth::{Auth, AuthRefused, RegistryAuth, TokenLent, TokenWanted};
 pub use id::random_id;
 pub use open::{OpenSession, SessionBuilder, SessionError};
 
