@@ -5,5 +5,6 @@ pub mod builder;
 pub mod error;
 pub mod frontend;
 pub mod journal;
+pub mod login;
 
 pub use error::Error;

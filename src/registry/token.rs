@@ -156,19 +156,7 @@ impl TokenClient {
         credentials: &Credentials,
     ) -> Result<Token, TokenError> {
         let url = realm(request, true)?;
-        let secret = credentials.secret.expose_str().ok_or(TokenError::NotText)?;
-        let mut form = form_urlencoded::Serializer::new(String::with_capacity(16 << 10));
-        form.append_pair("client_id", &request.client_id)
-            .append_pair("service", &request.service)
-            .append_pair("scope", &request.scopes.join(" "));
-        if credentials.kind == Kind::IdentityToken {
-            form.append_pair("grant_type", "refresh_token").append_pair("refresh_token", secret);
-        } else {
-            form.append_pair("grant_type", "password")
-                .append_pair("username", &credentials.username)
-                .append_pair("password", secret);
-        }
-        let form = Zeroizing::new(form.finish());
+        let form = form(request, credentials)?;
         let attempt = || {
             self.client(&url)
                 .post(url.clone())
@@ -333,6 +321,26 @@ fn server(realm: &str) -> String {
     format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
 }
 
+/// An OAuth2 request's body.
+fn form(
+    request: &TokenRequest,
+    credentials: &Credentials,
+) -> Result<Zeroizing<String>, TokenError> {
+    let secret = credentials.secret.expose_str().ok_or(TokenError::NotText)?;
+    let mut form = form_urlencoded::Serializer::new(String::with_capacity(16 << 10));
+    form.append_pair("client_id", &request.client_id)
+        .append_pair("service", &request.service)
+        .append_pair("scope", &request.scopes.join(" "));
+    if credentials.kind == Kind::IdentityToken {
+        form.append_pair("grant_type", "refresh_token").append_pair("refresh_token", secret);
+    } else {
+        form.append_pair("grant_type", "password")
+            .append_pair("username", &credentials.username)
+            .append_pair("password", secret);
+    }
+    Ok(Zeroizing::new(form.finish()))
+}
+
 /// An error with its causes, which reqwest does not print by itself.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -464,7 +472,7 @@ impl fmt::Display for Of<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{TokenError, TokenRequest, basic, realm, server, token};
+    use super::{TokenError, TokenRequest, basic, form, realm, server, token};
     use crate::credential::{Credentials, Kind, Origin, RegistryHost, Secret};
     use std::time::{Duration, SystemTime};
 
@@ -493,6 +501,25 @@ mod tests {
         for text in ["{}", r#"{"token":""}"#, r#"{"token":"a b"}"#, "[]", "<html>"] {
             assert!(read(text).is_none(), "{text}");
         }
+    }
+
+    #[test]
+    fn oauth2_forms_carry_the_grant() {
+        let request = request("ghcr.io", "https://ghcr.io/token");
+        let body = |kind| {
+            let (username, origin) = ("joe".to_owned(), Origin::Given { name: "V".to_owned() });
+            let secret = Secret::new("p&w");
+            form(&request, &Credentials { username, secret, kind, origin }).unwrap().to_string()
+        };
+        let common = "client_id=bk-sync&service=s&scope=repository%3Aa%3Apull";
+        assert_eq!(
+            body(Kind::IdentityToken),
+            format!("{common}&grant_type=refresh_token&refresh_token=p%26w")
+        );
+        assert_eq!(
+            body(Kind::Password),
+            format!("{common}&grant_type=password&username=joe&password=p%26w")
+        );
     }
 
     #[test]

@@ -1,0 +1,221 @@
+//! Credentials for the builder: what `credential` finds and `registry` exchanges, as the session
+//! lends it.
+
+use crate::{
+    buildkit::session::{AuthRefused, RegistryAuth, TokenLent, TokenWanted},
+    credential::{Chain, Credentials, HelperError, Lookup, RegistryHost},
+    event::{Event, Events, Warning},
+    registry::{
+        scope::Scope,
+        token::{TokenClient, TokenError, TokenRequest},
+    },
+};
+use std::sync::{Arc, Mutex, PoisonError};
+use tonic::Code;
+
+/// Lends credentials and keeps what went wrong. Cheap to clone: one goes to the session, one stays
+/// to explain a push that failed.
+#[derive(Clone, Debug)]
+pub struct Login {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    chain: Chain,
+    tokens: TokenClient,
+    events: Events,
+    failures: Mutex<Vec<LoginFailure>>,
+}
+
+/// Something that stood between us and a registry. The builder's own error says less.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LoginFailure {
+    /// A credential helper gave no answer.
+    #[error(transparent)]
+    Helper(Arc<HelperError>),
+    /// The token is good for less than was asked.
+    #[error("`{host}` does not grant `{scope}`{}", as_whom(user.as_deref()))]
+    ScopeRefused {
+        /// The registry.
+        host: RegistryHost,
+        /// What is missing.
+        scope: Scope,
+        /// The user whom it is not granted to; none for anonymous access.
+        user: Option<String>,
+    },
+    /// There was no token.
+    #[error(transparent)]
+    Token(TokenError),
+}
+
+fn as_whom(user: Option<&str>) -> String {
+    match user {
+        None => " to the anonymous".to_owned(),
+        Some("") => String::new(),
+        Some(user) => format!(" to `{user}`"),
+    }
+}
+
+impl LoginFailure {
+    /// What the user can do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Helper(error) => error.hint(),
+            Self::ScopeRefused { host, user: None, .. }
+            | Self::Token(TokenError::NoCredentials { host, .. }) => format!(
+                "log in with `docker login {host}`, or set `BK_SYNC_REGISTRY_USERNAME` and \
+                 `BK_SYNC_REGISTRY_PASSWORD`"
+            ),
+            Self::ScopeRefused { host, .. } | Self::Token(TokenError::Denied { host, .. }) => {
+                format!("give the user or token write access to this repository at `{host}`")
+            }
+            Self::Token(TokenError::WrongCredentials { host, .. }) => {
+                format!("log in again with `docker login {host}`, or renew the token")
+            }
+            Self::Token(_) => "check the registry's address and the network".to_owned(),
+        }
+    }
+}
+
+impl Login {
+    /// Lends what `chain` finds, exchanged by `tokens`. Warnings go to `events` as they arise.
+    pub fn new(chain: Chain, tokens: TokenClient, events: Events) -> Self {
+        let failures = Mutex::default();
+        Self { inner: Arc::new(Inner { chain, tokens, events, failures }) }
+    }
+
+    /// What stood in the way so far, in the order in which it came up.
+    pub fn failures(&self) -> Vec<LoginFailure> {
+        self.inner.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn find(&self, host: &RegistryHost) -> Option<Credentials> {
+        let Lookup { credentials, problems } = self.inner.chain.lookup(host).await;
+        for problem in problems {
+            self.note(LoginFailure::Helper(problem), Some("CREDENTIAL_HELPER"));
+        }
+        credentials
+    }
+
+    /// Keeps a failure, and warns of it if it has a code; of each only once, since the builder asks
+    /// many times.
+    fn note(&self, failure: LoginFailure, warning: Option<&'static str>) {
+        let (text, hint) = (failure.to_string(), failure.hint());
+        {
+            let mut failures = self.inner.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            if failures.iter().any(|known| known.to_string() == text) {
+                return;
+            }
+            failures.push(failure);
+        }
+        if let Some(code) = warning {
+            let warning = Warning { code, message: text, hint: Some(hint) };
+            self.inner.events.emit(Event::Warning(warning));
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl RegistryAuth for Login {
+    async fn credentials(&self, host: &str) -> Option<Credentials> {
+        self.find(&RegistryHost::new(host)).await
+    }
+
+    async fn token(&self, wanted: TokenWanted) -> Result<TokenLent, AuthRefused> {
+        let TokenWanted { host, realm, service, scopes, client_id } = wanted;
+        let host = RegistryHost::new(&host);
+        let credentials = self.find(&host).await;
+        let request = TokenRequest { host, realm, service, scopes, client_id };
+        let token = match self.inner.tokens.fetch(&request, credentials.as_ref()).await {
+            Ok(token) => token,
+            Err(error) => {
+                let refused = AuthRefused { code: code(&error), message: error.to_string() };
+                self.note(LoginFailure::Token(error), None);
+                return Err(refused);
+            }
+        };
+        // A builder also asks to read repositories that it might mount layers from; there, a no
+        // costs nothing.
+        for scope in token.refused.iter().filter(|scope| scope.actions.contains("push")) {
+            let failure = LoginFailure::ScopeRefused {
+                host: request.host.clone(),
+                scope: scope.clone(),
+                user: credentials.as_ref().map(|known| known.username.clone()),
+            };
+            self.note(failure, Some("SCOPE_REFUSED"));
+        }
+        Ok(TokenLent {
+            value: token.value,
+            expires_in: token.expires_in,
+            issued_at: token.issued_at,
+        })
+    }
+}
+
+fn code(error: &TokenError) -> Code {
+    match error {
+        TokenError::NoCredentials { .. } | TokenError::WrongCredentials { .. } => {
+            Code::Unauthenticated
+        }
+        TokenError::Denied { .. } | TokenError::InsecureRealm { .. } => Code::PermissionDenied,
+        _ => Code::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Login, LoginFailure};
+    use crate::{
+        buildkit::session::{RegistryAuth as _, TokenWanted},
+        credential::{Chain, DockerConfig, Given, RegistryHost, Secret},
+        event::{Event, Events},
+        registry::token::{TokenClient, TokenError},
+    };
+    use std::sync::{Arc, Mutex};
+    use tonic::Code;
+
+    fn login(chain: Chain) -> (Login, Arc<Mutex<Vec<Event>>>) {
+        // Another test may have been first.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink = seen.clone();
+        let events = Events::new(move |event| sink.lock().unwrap().push(event));
+        (Login::new(chain, TokenClient::new("bk-sync/test").unwrap(), events), seen)
+    }
+
+    #[tokio::test]
+    async fn a_missing_helper_is_warned_of_once_and_stops_nothing() {
+        let config = DockerConfig::parse(br#"{"credsStore":"desktop"}"#, "/c", "").unwrap();
+        let host = RegistryHost::new("docker.io");
+        let given = Given::new(vec![host], "joe", Secret::new("pw"), "VAR");
+        let (login, seen) = login(Chain::new().with(config).with(given));
+        for _ in 0..3 {
+            let found = login.credentials("registry-1.docker.io").await.unwrap();
+            assert_eq!(found.username, "joe");
+        }
+        let seen = seen.lock().unwrap();
+        assert_eq!(seen.len(), 1);
+        let Event::Warning(warning) = &seen[0] else { panic!("{seen:?}") };
+        assert_eq!(warning.code, "CREDENTIAL_HELPER");
+        assert!(warning.hint.as_ref().unwrap().contains("install `docker-credential-desktop`"));
+    }
+
+    #[tokio::test]
+    async fn a_password_is_not_sent_in_plain_text_and_the_failure_is_kept() {
+        let host = RegistryHost::new("ghcr.io");
+        let given = Given::new(vec![host], "joe", Secret::new("pw"), "VAR");
+        let (login, _) = login(Chain::new().with(given));
+        let wanted = TokenWanted {
+            host: "ghcr.io".to_owned(),
+            realm: "http://token.example/".to_owned(),
+            service: String::new(),
+            scopes: Vec::new(),
+            client_id: String::new(),
+        };
+        let refused = login.token(wanted).await.unwrap_err();
+        assert_eq!(refused.code, Code::PermissionDenied);
+        let failures = login.failures();
+        assert!(matches!(failures[..], [LoginFailure::Token(TokenError::InsecureRealm { .. })]));
+    }
+}
