@@ -1,0 +1,114 @@
+//! Facts about the checkout, asked of the `git` program only when they are needed.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// A checkout that is asked.
+#[derive(Clone, Debug)]
+pub struct Git {
+    directory: PathBuf,
+}
+
+/// Why a fact about the checkout is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    /// The program cannot be started.
+    #[error("cannot run `git`")]
+    Missing(#[source] io::Error),
+    /// It answered with an error.
+    #[error("`git {command}` failed in `{}`: {message}", directory.display())]
+    Failed {
+        /// Its arguments.
+        command: String,
+        /// Where it ran.
+        directory: PathBuf,
+        /// What it said, in one line.
+        message: String,
+    },
+    /// A commit is checked out and no branch.
+    #[error("no branch is checked out in `{}`", directory.display())]
+    Detached {
+        /// Where it was asked.
+        directory: PathBuf,
+    },
+}
+
+impl GitError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "install git, or give the tag with `--tag`",
+            Self::Failed { .. } => "run inside a checkout with a commit, or give the tag with `--tag`",
+            Self::Detached { .. } => "use `{git.sha}`, or check a branch out",
+        }
+    }
+}
+
+impl Git {
+    /// The checkout that `directory` is in.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into() }
+    }
+
+    /// The full hash of the commit that is checked out.
+    ///
+    /// # Errors
+    /// Where there is no git, no checkout or no commit.
+    pub fn sha(&self) -> Result<String, GitError> {
+        self.ask(&["rev-parse", "--verify", "HEAD"])
+    }
+
+    /// Its short hash.
+    ///
+    /// # Errors
+    /// As [`Git::sha`].
+    pub fn short(&self) -> Result<String, GitError> {
+        self.ask(&["rev-parse", "--short", "HEAD"])
+    }
+
+    /// The branch that is checked out.
+    ///
+    /// # Errors
+    /// As [`Git::sha`], and where none is.
+    pub fn branch(&self) -> Result<String, GitError> {
+        match self.ask(&["rev-parse", "--abbrev-ref", "HEAD"])?.as_str() {
+            "HEAD" => Err(GitError::Detached { directory: self.directory.clone() }),
+            branch => Ok(branch.to_owned()),
+        }
+    }
+
+    /// Whether files differ from the commit, or are neither committed nor ignored.
+    ///
+    /// # Errors
+    /// As [`Git::sha`].
+    pub fn is_dirty(&self) -> Result<bool, GitError> {
+        Ok(!self.ask(&["status", "--porcelain", "--untracked-files=normal"])?.is_empty())
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Result<String, GitError> {
+        let output = command(&self.directory)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(GitError::Missing)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(GitError::Failed {
+            command: arguments.join(" "),
+            directory: self.directory.clone(),
+            message: said.lines().next().unwrap_or("no reason given").to_owned(),
+        })
+    }
+}
+
+/// `git` in a directory, such that it takes no lock for a mere question.
+fn command(directory: &Path) -> Command {
+    let mut command = Command::new("git");
+    command.arg("-C").arg(directory).arg("--no-optional-locks");
+    command
+}
