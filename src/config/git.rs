@@ -41,7 +41,9 @@ impl GitError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Missing(_) => "install git, or give the tag with `--tag`",
-            Self::Failed { .. } => "run inside a checkout with a commit, or give the tag with `--tag`",
+            Self::Failed { .. } => {
+                "run inside a checkout with a commit, or give the tag with `--tag`"
+            }
             Self::Detached { .. } => "use `{git.sha}`, or check a branch out",
         }
     }

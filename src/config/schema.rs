@@ -1,6 +1,6 @@
 //! The whole of `bk-sync.toml`, as typed sections whose values know their place in the file.
 
-use super::{Located, Problem, template::Template, table::Table};
+use super::{Located, Problem, table::Table, template::Template};
 use serde_json::Value as Json;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -231,7 +231,9 @@ fn command(
         problems.push(Problem {
             message: format!("`{key}` names no program"),
             span: table.span(),
-            hint: Some(format!("write the program and its arguments: `{key} = [\"program\", \"argument\"]`")),
+            hint: Some(format!(
+                "write the program and its arguments: `{key} = [\"program\", \"argument\"]`"
+            )),
         });
         return None;
     }
@@ -264,14 +266,14 @@ fn build(mut table: Table<'_>, problems: &mut Vec<Problem>) -> BuildSection {
 }
 
 fn image(mut table: Table<'_>, problems: &mut Vec<Problem>) -> ImageSection {
-    let known =
-        [("refuse", Dirty::Refuse), ("suffix", Dirty::Suffix), ("allow", Dirty::Allow)];
+    let known = [("refuse", Dirty::Refuse), ("suffix", Dirty::Suffix), ("allow", Dirty::Allow)];
     let section = ImageSection {
         name: template(&mut table, "name", problems),
         tags: templates(&mut table, "tags", problems),
         dirty: table.choice("dirty", &known, problems),
     };
-    if let (None, Some(first)) = (&section.name, section.tags.as_ref().and_then(|tags| tags.first()))
+    if let (None, Some(first)) =
+        (&section.name, section.tags.as_ref().and_then(|tags| tags.first()))
     {
         problems.push(Problem {
             message: "`[image]` has tags and no name".to_owned(),
@@ -305,7 +307,10 @@ fn registry(
         }
         _ => {
             problems.push(Problem {
-                message: format!("`[registry.{:?}]` names {count} sources of credentials", host.value),
+                message: format!(
+                    "`[registry.{:?}]` names {count} sources of credentials",
+                    host.value
+                ),
                 span: host.span.clone(),
                 hint: Some(
                     "give exactly one of `command`, `secret_lease`, `env` and `docker = true`"

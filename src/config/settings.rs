@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     diagnostic::{Diagnostic, Exit},
-    plan::CacheEntry,
+    plan::{CacheEntry, Context},
 };
 use std::{
     collections::BTreeMap,
@@ -140,10 +140,13 @@ impl BuildSettings {
         let context = flag(overrides.context, "CONTEXT").unwrap_or(configured_context);
         let file = match (flag(overrides.file.map(Some), "--file"), &section.file) {
             (Some(flag), _) => flag,
-            (None, Some(file)) if same_context => Setting {
-                value: Some(rooted(config.directory(), &filler.fill(file)?)),
-                origin: filler.origin(file),
-            },
+            (None, Some(file)) if same_context => {
+                let text = filler.fill(file)?;
+                // In a remote context it is a path of that context.
+                let value =
+                    if is_url(&context.value) { text } else { rooted(config.directory(), &text) };
+                Setting { value: Some(value), origin: filler.origin(file) }
+            }
             (None, _) => Setting { value: None, origin: Origin::Default },
         };
         let target = match (flag(overrides.target.map(Some), "--target"), &section.target) {
@@ -186,10 +189,9 @@ impl BuildSettings {
         };
         let builder = match (overrides.builder, &section.builder) {
             (Some(given), _) => Setting { value: Some(given.value), origin: given.origin },
-            (None, Some(builder)) => Setting {
-                value: Some(filler.fill(builder)?),
-                origin: filler.origin(builder),
-            },
+            (None, Some(builder)) => {
+                Setting { value: Some(filler.fill(builder)?), origin: filler.origin(builder) }
+            }
             (None, None) => Setting { value: None, origin: Origin::Default },
         };
         Ok(Self { context, file, platforms, target, args, tags, cache_from, cache_to, builder })
@@ -201,8 +203,7 @@ impl BuildSettings {
             Setting { value: values, origin }
         }
         fn one(value: Option<String>, name: &'static str) -> Setting<Option<String>> {
-            flag(value.map(Some), name)
-                .unwrap_or(Setting { value: None, origin: Origin::Default })
+            flag(value.map(Some), name).unwrap_or(Setting { value: None, origin: Origin::Default })
         }
         Self {
             context: flag(overrides.context, "CONTEXT")
@@ -233,10 +234,14 @@ fn flag_args(args: BTreeMap<String, String>) -> impl Iterator<Item = (String, Se
 
 /// A path of the file as it holds from the working directory; a URL stays as it is.
 fn rooted(directory: &Path, text: &str) -> String {
-    if text == "-" || text.contains("://") || text.contains('@') || directory == Path::new(".") {
+    if text == "-" || is_url(text) || directory == Path::new(".") {
         return text.to_owned();
     }
     directory.join(text).to_string_lossy().into_owned()
+}
+
+fn is_url(text: &str) -> bool {
+    Context::classify(text, |_| false).is_some_and(|context| context.is_remote())
 }
 
 /// Fills the file's templates with facts, asked for only where they are used.

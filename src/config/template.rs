@@ -108,7 +108,10 @@ impl Fact {
             "git.branch" => Some(Self::GitBranch),
             "git.sha" => Some(Self::GitSha),
             "git.short" => Some(Self::GitShort),
-            _ => word.strip_prefix("env.").filter(|name| !name.is_empty()).map(|name| Self::Env(name.to_owned())),
+            _ => word
+                .strip_prefix("env.")
+                .filter(|name| !name.is_empty())
+                .map(|name| Self::Env(name.to_owned())),
         }
     }
 }

@@ -112,7 +112,8 @@ fn flags_and_environment_win_over_the_file() {
 #[test]
 fn another_context_leaves_the_configured_dockerfile_behind() {
     let config = parse(FULL).unwrap();
-    let elsewhere = BuildOverrides { context: Some("/tmp".to_owned()), ..BuildOverrides::default() };
+    let elsewhere =
+        BuildOverrides { context: Some("/tmp".to_owned()), ..BuildOverrides::default() };
     assert_eq!(resolve(&config, elsewhere).unwrap().file.value, None);
     let same = BuildOverrides { context: Some(".".to_owned()), ..BuildOverrides::default() };
     assert!(resolve(&config, same).unwrap().file.value.is_some());
@@ -263,7 +264,14 @@ fn a_value_that_a_flag_would_refuse_is_refused_in_its_place() {
 }
 
 fn git(directory: &Path, arguments: &[&str]) {
-    let identity = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "init.defaultBranch=feature/x"];
+    let identity = [
+        "-c",
+        "user.name=t",
+        "-c",
+        "user.email=t@example.com",
+        "-c",
+        "init.defaultBranch=feature/x",
+    ];
     let status = Command::new("git")
         .current_dir(directory)
         .args(identity)

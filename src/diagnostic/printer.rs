@@ -47,7 +47,9 @@ impl Printer {
         match self.format {
             Format::Text if line.is_empty() => Ok(()),
             Format::Text => to_stdout(line),
-            Format::Json => to_stdout(&success(command, result, warnings, next_actions).to_string()),
+            Format::Json => {
+                to_stdout(&success(command, result, warnings, next_actions).to_string())
+            }
         }
     }
 

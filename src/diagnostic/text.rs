@@ -82,8 +82,7 @@ fn line(text: &mut String, head: &str, body: &str) {
 }
 
 fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
-    // Writing to a string cannot fail.
-    drop(text.write_fmt(line));
+    let _cannot_fail = text.write_fmt(line);
 }
 
 /// Text of several lines, the later ones indented below the first.

@@ -77,8 +77,14 @@ mod tests {
             (".", r#"Some(Directory("."))"#),
             ("app", r#"Some(Directory("app"))"#),
             ("https://github.com/a/b.git", r#"Some(Git("https://github.com/a/b.git"))"#),
-            ("https://github.com/a/b.git#main:sub", r#"Some(Git("https://github.com/a/b.git#main:sub"))"#),
-            ("https://github.com/a/b.git?ref=v1", r#"Some(Git("https://github.com/a/b.git?ref=v1"))"#),
+            (
+                "https://github.com/a/b.git#main:sub",
+                r#"Some(Git("https://github.com/a/b.git#main:sub"))"#,
+            ),
+            (
+                "https://github.com/a/b.git?ref=v1",
+                r#"Some(Git("https://github.com/a/b.git?ref=v1"))"#,
+            ),
             ("https://github.com/a/b", r#"Some(Http("https://github.com/a/b"))"#),
             ("https://example.com/app.tar.gz", r#"Some(Http("https://example.com/app.tar.gz"))"#),
             ("https://example.com/x#y.git", r#"Some(Http("https://example.com/x#y.git"))"#),

@@ -38,9 +38,9 @@ pub fn normalize_platform(text: &str) -> Option<String> {
 /// Whether a word alone names an architecture.
 fn known_architecture(word: &str) -> bool {
     const KNOWN: [&str; 23] = [
-        "386", "aarch64", "amd64", "arm", "arm64", "armel", "armhf", "i386", "i486", "i586", "i686",
-        "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64", "s390x",
-        "wasm", "x86-64", "x86_64",
+        "386", "aarch64", "amd64", "arm", "arm64", "armel", "armhf", "i386", "i486", "i586",
+        "i686", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64",
+        "s390x", "wasm", "x86-64", "x86_64",
     ];
     KNOWN.contains(&word)
 }

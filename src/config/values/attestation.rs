@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 const EXAMPLE: &str = "type=provenance,mode=max";
 
 /// An `--attest`: its type, and its attributes less `type` (none where it is switched off).
-pub(crate) fn attestation(text: &str) -> Result<(String, Option<String>), ValueError> {
+fn attestation(text: &str) -> Result<(String, Option<String>), ValueError> {
     let (mut kind, mut disabled, mut attributes) = (String::new(), false, Vec::new());
     for (key, value) in pairs(text, EXAMPLE)? {
         match key.as_str() {
@@ -100,6 +100,9 @@ mod tests {
         let error = attestations(&["mode=max".to_owned()], None, None).unwrap_err();
         assert_eq!(error.0, "--attest");
         let error = attestations(&[], Some("max"), None).unwrap_err();
-        assert_eq!((error.0, error.1.problem.as_str()), ("--provenance", "the field `max` is no `key=value` pair"));
+        assert_eq!(
+            (error.0, error.1.problem.as_str()),
+            ("--provenance", "the field `max` is no `key=value` pair")
+        );
     }
 }

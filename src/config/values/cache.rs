@@ -41,15 +41,14 @@ mod tests {
             ("user/app:cache", &[("registry", r#"{"ref": "user/app:cache"}"#)]),
             ("a:1,b:2", &[("registry", r#"{"ref": "a:1"}"#), ("registry", r#"{"ref": "b:2"}"#)]),
             ("type=inline", &[("inline", "{}")]),
-            (
-                "type=local,SRC=dir,mode=max",
-                &[("local", r#"{"mode": "max", "src": "dir"}"#)],
-            ),
+            ("type=local,SRC=dir,mode=max", &[("local", r#"{"mode": "max", "src": "dir"}"#)]),
         ];
         for (text, expected) in table {
             let entries = cache_entries(text).unwrap();
-            let shown: Vec<_> =
-                entries.iter().map(|one| (one.kind.clone(), format!("{:?}", one.attributes))).collect();
+            let shown: Vec<_> = entries
+                .iter()
+                .map(|one| (one.kind.clone(), format!("{:?}", one.attributes)))
+                .collect();
             let shown: Vec<_> = shown.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
             assert_eq!(shown, *expected, "{text}");
         }

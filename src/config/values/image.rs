@@ -149,7 +149,10 @@ mod tests {
     #[test]
     fn named_contexts_lose_the_default_tag() {
         let context = build_context("alpine:latest=docker-image://alpine:3.22").unwrap();
-        assert_eq!((context.name.as_str(), context.value.as_str()), ("alpine", "docker-image://alpine:3.22"));
+        assert_eq!(
+            (context.name.as_str(), context.value.as_str()),
+            ("alpine", "docker-image://alpine:3.22")
+        );
         for text in ["a", "a=", "=b", ""] {
             assert!(build_context(text).is_err(), "{text}");
         }

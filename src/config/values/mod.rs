@@ -9,7 +9,7 @@ mod output;
 mod resource;
 mod secret;
 
-pub(crate) use attestation::{attestation, attestations};
+pub(crate) use attestation::attestations;
 pub(crate) use cache::cache_entries;
 pub(crate) use image::{annotation, build_context, entitlement, key_values, network, platforms};
 pub(crate) use output::output;

@@ -96,7 +96,10 @@ mod tests {
             ("-", "Tar {} Some(Stdout)"),
             ("type=local,dest=out", r#"Local {} Some(Path("out"))"#),
             ("type=tar,dest=-", "Tar {} Some(Stdout)"),
-            ("type=oci,dest=x.tar,Compression=zstd", r#"Oci {"compression": "zstd"} Some(Path("x.tar"))"#),
+            (
+                "type=oci,dest=x.tar,Compression=zstd",
+                r#"Oci {"compression": "zstd"} Some(Path("x.tar"))"#,
+            ),
             ("type=oci,tar=false,dest=d", r#"Oci {"tar": "false"} Some(Path("d"))"#),
             ("type=docker", "Docker {} None"),
             ("type=image,name=a/b,push=true", r#"Image {"name": "a/b", "push": "true"} None"#),
@@ -113,7 +116,10 @@ mod tests {
     fn what_cannot_be_is_refused_with_the_fix() {
         let table = [
             ("", "the field `` is no `key=value` pair; write it like `type=oci,dest=image.tar`"),
-            ("dest=a,b=c", "the output `dest=a,b=c` has no type; write it like `type=oci,dest=image.tar`"),
+            (
+                "dest=a,b=c",
+                "the output `dest=a,b=c` has no type; write it like `type=oci,dest=image.tar`",
+            ),
             (
                 "type=zip",
                 "unknown output type `zip`; the types are `cacheonly`, `docker`, `image`, `local`, `oci`, `registry` and `tar`",

@@ -6,8 +6,22 @@ use std::net::IpAddr;
 
 /// The limits that the kernel knows, as `docker run --ulimit` names them.
 const LIMITS: [&str; 16] = [
-    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
-    "rtprio", "rttime", "sigpending", "stack", "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+    "as",
 ];
 
 /// `HOST:IP` or `HOST=IP[,IP]`; several as one CSV record.

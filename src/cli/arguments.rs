@@ -1,0 +1,127 @@
+//! The arguments as typed by the user: what clap parses, before anything is decided.
+
+use super::{build::BuildArguments, environment};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "Examples:
+  bk-sync build                                      build what bk-sync.toml says, or `.`
+  bk-sync build -t ghcr.io/me/app:1 --push .         build, push, print the reference
+  bk-sync --builder docker:///run/docker.sock build  with a certain builder
+
+Exit codes:
+  0 done   1 internal error   2 wrong arguments, config or Dockerfile   10 no builder
+  11 build failed   12 push failed   17 refused before anything changed   130/143 interrupted";
+
+/// Build on BuildKit, push what the registry lacks
+///
+/// stdout carries the result and nothing else; stderr carries progress, warnings and errors.
+#[derive(Debug, Parser)]
+#[command(name = "bk-sync", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(after_long_help = format!("{EXAMPLES}\n\n{}", environment::help()))]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) global: GlobalArguments,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Build(Box<BuildArguments>),
+}
+
+impl Command {
+    /// The name that envelopes carry.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Build(_) => "build",
+        }
+    }
+}
+
+/// The flags that every command takes.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Global options")]
+pub(super) struct GlobalArguments {
+    /// Work in DIR instead of the current directory
+    #[arg(short = 'C', long, global = true, value_name = "DIR")]
+    pub(super) directory: Option<PathBuf>,
+    /// Read FILE instead of the `bk-sync.toml` that is found upward
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// The builder: `unix://`, `tcp://`, `docker://`, `ssh://`, `docker-container://`,
+    /// `podman-container://` or `kube-pod://`
+    #[arg(long, global = true, value_name = "URL")]
+    pub(super) builder: Option<String>,
+    /// How the result is written to stdout
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub(super) format: FormatChoice,
+    /// How progress is written to stderr [default: auto]
+    #[arg(long, global = true, value_name = "MODE")]
+    pub(super) progress: Option<ProgressChoice>,
+    /// Log what is done to stderr; twice for more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// Write no progress: the same as `--progress quiet`
+    #[arg(short, long, global = true, conflicts_with_all = ["progress", "verbose"])]
+    pub(super) quiet: bool,
+    /// The authority that signed a `tcp://` builder's certificate
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Builder TLS options")]
+    pub(super) tlscacert: Option<PathBuf>,
+    /// Our certificate for a `tcp://` builder
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        requires = "tlskey",
+        help_heading = "Builder TLS options"
+    )]
+    pub(super) tlscert: Option<PathBuf>,
+    /// The key of `--tlscert`
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        requires = "tlscert",
+        help_heading = "Builder TLS options"
+    )]
+    pub(super) tlskey: Option<PathBuf>,
+    /// The name in a `tcp://` builder's certificate, where it is not the address
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Builder TLS options")]
+    pub(super) tlsservername: Option<String>,
+    /// A directory with `ca.pem`, `cert.pem` and `key.pem` (or `ca.crt`, `tls.crt` and `tls.key`)
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        conflicts_with_all = ["tlscacert", "tlscert", "tlskey"],
+        help_heading = "Builder TLS options"
+    )]
+    pub(super) tlsdir: Option<PathBuf>,
+}
+
+/// `--format`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum FormatChoice {
+    /// One line
+    Text,
+    /// One JSON object, also on failure
+    Json,
+}
+
+/// `--progress`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum ProgressChoice {
+    /// `tty` on a terminal, else `plain`
+    Auto,
+    /// A view that is redrawn
+    Tty,
+    /// Lines
+    Plain,
+    /// BuildKit's status, one JSON object a line
+    Rawjson,
+    /// Nothing but errors
+    Quiet,
+}

@@ -1,0 +1,521 @@
+//! `build`.
+
+use super::{arguments::GlobalArguments, environment::Environment};
+use crate::{
+    config::{
+        BuildOverrides, BuildSettings, Config, Origin, Setting,
+        values::{self, ValueError},
+    },
+    diagnostic::{Diagnostic, Exit},
+    plan::{
+        AgentForward, BuildPlan, Context, FrontendChoice, NamedContext, Network, Output,
+        OutputKind, OutputTarget, PushVia, SecretSource, SecretSpec,
+    },
+};
+use clap::{Args, ValueEnum, builder::BoolishValueParser};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+const EXAMPLES: &str = "Examples:
+  bk-sync build .                                     build ./Dockerfile for the builder's platform
+  bk-sync build -t ghcr.io/me/app:1 --push .          push it; stdout is ghcr.io/me/app:1@sha256:…
+  bk-sync build --platform linux/amd64,linux/arm64 -t ghcr.io/me/app:1 --push .
+  bk-sync build --secret id=npm,src=.npmrc --ssh default .
+  bk-sync build -o type=oci,dest=app.tar .            write an OCI archive
+  bk-sync build -o out .                              write the root file system to ./out
+  bk-sync build https://github.com/me/app.git#main    let the builder fetch the context
+  tar -c . | bk-sync build -                          send a context on stdin";
+
+/// The largest secret that builders take, in bytes.
+const MAX_SECRET: u64 = 500 * 1024;
+
+/// Build an image from a Dockerfile
+///
+/// The context is a directory, `-` (a tar archive or a bare Dockerfile on stdin), a git URL, or the
+/// http(s) URL of an archive. Without one it is the context of bk-sync.toml, else `.`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct BuildArguments {
+    /// Where the files of the build come from
+    #[arg(value_name = "CONTEXT")]
+    context: Option<String>,
+    /// The Dockerfile: a path, or `-` for stdin [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<String>,
+    /// A reference for the image: `[REGISTRY/]REPOSITORY[:TAG]`
+    #[arg(short, long = "tag", value_name = "REF")]
+    tags: Vec<String>,
+    /// The stage to build [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// Platforms to build for, comma-separated [default: the builder's]
+    #[arg(long = "platform", value_name = "OS/ARCH")]
+    platforms: Vec<String>,
+    /// Set a build argument; without a value, from the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    build_args: Vec<String>,
+    /// Another context: a directory, a URL, `docker-image://…`, `oci-layout://…`
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    build_contexts: Vec<String>,
+    /// Set a label of the image
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    labels: Vec<String>,
+    /// Add an annotation to the image
+    #[arg(long = "annotation", value_name = "[LEVEL:]NAME=VALUE")]
+    annotations: Vec<String>,
+    /// Lend a secret to `RUN --mount=type=secret`: `id=ID[,src=PATH|,env=NAME]`
+    #[arg(long = "secret", value_name = "SPEC")]
+    secrets: Vec<String>,
+    /// Forward an ssh agent or keys: `default` or `ID[=SOCKET|KEY[,KEY]]`
+    #[arg(long, value_name = "SPEC")]
+    ssh: Vec<String>,
+
+    /// Push the image to the registries of its tags
+    #[arg(long, help_heading = "Output options", num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
+    push: bool,
+    /// Load the image into Docker
+    #[arg(long, help_heading = "Output options", num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
+    load: bool,
+    /// Where the result goes: `type=image|oci|docker|tar|local|registry|cacheonly[,dest=PATH][,…]`;
+    /// `DIR` for `type=local`, `-` for a tar archive on stdout
+    #[arg(short = 'o', long = "output", value_name = "SPEC", help_heading = "Output options")]
+    outputs: Vec<String>,
+    /// Who talks to the registry
+    #[arg(long, value_name = "WHO", default_value = "auto", help_heading = "Output options")]
+    push_via: PushViaChoice,
+    /// Write the build's metadata to FILE, as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Output options")]
+    metadata_file: Option<PathBuf>,
+    /// Write the image's digest to FILE
+    #[arg(long, value_name = "FILE", help_heading = "Output options")]
+    iidfile: Option<PathBuf>,
+    /// Attach an attestation: `type=provenance|sbom[,…]`
+    #[arg(long = "attest", value_name = "SPEC", help_heading = "Output options")]
+    attest: Vec<String>,
+    /// Short for `--attest type=provenance`
+    #[arg(long, value_name = "BOOL|SPEC", help_heading = "Output options", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    provenance: Option<String>,
+    /// Short for `--attest type=sbom`
+    #[arg(long, value_name = "BOOL|SPEC", help_heading = "Output options", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sbom: Option<String>,
+
+    /// Use no cache
+    #[arg(long, help_heading = "Cache options", num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
+    no_cache: bool,
+    /// Use no cache for this stage
+    #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = "Cache options")]
+    no_cache_filter: Vec<String>,
+    /// Ask the registries for base images even where the builder has them
+    #[arg(long, help_heading = "Cache options", num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
+    pull: bool,
+    /// Read a cache: a reference, or `type=registry|local|gha|s3|…[,…]`
+    #[arg(long, value_name = "SPEC", help_heading = "Cache options")]
+    cache_from: Vec<String>,
+    /// Write a cache: a reference, or `type=registry|inline|local|gha|s3|…[,…]`
+    #[arg(long, value_name = "SPEC", help_heading = "Cache options")]
+    cache_to: Vec<String>,
+
+    /// Who compiles the Dockerfile
+    #[arg(long, value_name = "WHO", default_value = "auto", help_heading = "Step options")]
+    frontend: FrontendArgument,
+    /// Grant an entitlement: `network.host`, `security.insecure`, `device[=NAME]`
+    #[arg(long, value_name = "NAME", help_heading = "Step options")]
+    allow: Vec<String>,
+    /// Add a name to the hosts file of `RUN` steps
+    #[arg(long = "add-host", value_name = "HOST:IP", help_heading = "Step options")]
+    add_hosts: Vec<String>,
+    /// The network of `RUN` steps: `default`, `host` or `none`
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "default",
+        hide_default_value = true,
+        help_heading = "Step options"
+    )]
+    network: String,
+    /// The size of `/dev/shm` in `RUN` steps, such as `64m`
+    #[arg(long, value_name = "SIZE", help_heading = "Step options")]
+    shm_size: Option<String>,
+    /// A limit for `RUN` steps, such as `nofile=1024:4096`
+    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]", help_heading = "Step options")]
+    ulimits: Vec<String>,
+    /// The parent cgroup of `RUN` steps
+    #[arg(long, value_name = "PATH", help_heading = "Step options")]
+    cgroup_parent: Option<String>,
+}
+
+/// `--frontend`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FrontendArgument {
+    /// As the Dockerfile's `# syntax` line asks
+    Auto,
+    /// The builder's own frontend
+    Daemon,
+    /// This process
+    Native,
+}
+
+/// `--push-via`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PushViaChoice {
+    /// As suits the builder
+    Auto,
+    /// The builder, with credentials lent to it
+    Builder,
+    /// This process
+    Client,
+}
+
+/// What a `build` is asked to do, and where each setting came from.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Request {
+    /// The build.
+    pub(super) plan: BuildPlan,
+    /// The builder's address, where one is named.
+    pub(super) builder: Setting<Option<String>>,
+    /// Whether an output goes to stdout, so that no result line can.
+    pub(super) stdout_taken: bool,
+}
+
+/// The parts of the process that a plan depends on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Surroundings<'e> {
+    /// The environment.
+    pub(super) environment: &'e Environment,
+    /// Whether stdout is a terminal, which no archive may go to.
+    pub(super) stdout_is_terminal: bool,
+    /// Whether stdout carries a JSON envelope, which no archive may go beside.
+    pub(super) stdout_is_json: bool,
+}
+
+impl BuildArguments {
+    /// The plan that the arguments, the config file and the environment make together.
+    pub(super) fn request(
+        self,
+        global: &GlobalArguments,
+        config: Option<&Config>,
+        surroundings: Surroundings<'_>,
+    ) -> Result<Request, Diagnostic> {
+        let environment = surroundings.environment;
+        let variable = |name: &str| environment.text(name);
+        let settings = BuildSettings::resolve(
+            BuildOverrides {
+                context: self.context.clone(),
+                file: self.file.clone(),
+                platforms: each("--platform", &self.platforms, values::platforms)?.concat(),
+                target: self.target.clone().filter(|target| !target.is_empty()),
+                args: values::key_values(&self.build_args, variable)
+                    .map_err(|error| refused("--build-arg", error))?,
+                tags: self.tags.clone(),
+                cache_from: each("--cache-from", &self.cache_from, values::cache_entries)?.concat(),
+                cache_to: each("--cache-to", &self.cache_to, values::cache_entries)?.concat(),
+                builder: named_builder(global, environment),
+            },
+            config,
+            variable,
+        )?;
+
+        let context = self.context(&settings.context)?;
+        let outputs = self.outputs(surroundings)?;
+        let network =
+            values::network(&self.network).map_err(|error| refused("--network", error))?;
+        let mut allow = each("--allow", &self.allow, values::entitlement)?;
+        let needs_host =
+            network == Network::Host && !allow.iter().any(|name| name == "network.host");
+        if needs_host {
+            allow.push("network.host".to_owned());
+        }
+        let stdout_taken = outputs.iter().any(|output| output.target == Some(OutputTarget::Stdout));
+        let plan = BuildPlan {
+            file: self.dockerfile(&context, settings.file.value)?,
+            target: settings.target.value,
+            platforms: deduplicated(settings.platforms.value),
+            args: settings.args.into_iter().map(|(name, setting)| (name, setting.value)).collect(),
+            named_contexts: self.named_contexts()?,
+            labels: values::key_values(&self.labels, |_| Some(String::new()))
+                .map_err(|error| refused("--label", error))?,
+            annotations: each("--annotation", &self.annotations, values::annotation)?,
+            tags: deduplicated(settings.tags.value),
+            secrets: self.secrets(environment)?,
+            ssh: self.agents(&context, environment)?,
+            no_cache: self.no_cache,
+            no_cache_filter: self.no_cache_filter,
+            pull: self.pull,
+            push: self.push,
+            load: self.load,
+            outputs,
+            cache_from: settings.cache_from.value,
+            cache_to: settings.cache_to.value,
+            attestations: values::attestations(
+                &self.attest,
+                self.provenance.as_deref(),
+                self.sbom.as_deref(),
+            )
+            .map_err(|(flag, error)| refused(flag, error))?,
+            allow,
+            extra_hosts: each("--add-host", &self.add_hosts, values::extra_hosts)?.concat(),
+            network,
+            shm_size: self
+                .shm_size
+                .as_deref()
+                .map(values::byte_size)
+                .transpose()
+                .map_err(|error| refused("--shm-size", error))?,
+            ulimits: each("--ulimit", &self.ulimits, values::ulimit)?,
+            cgroup_parent: self.cgroup_parent,
+            frontend: match self.frontend {
+                FrontendArgument::Auto => FrontendChoice::Auto,
+                FrontendArgument::Daemon => FrontendChoice::Daemon,
+                FrontendArgument::Native => FrontendChoice::Native,
+            },
+            push_via: match self.push_via {
+                PushViaChoice::Auto => PushVia::Auto,
+                PushViaChoice::Builder => PushVia::Builder,
+                PushViaChoice::Client => PushVia::Client,
+            },
+            iid_file: self.iidfile,
+            metadata_file: self.metadata_file,
+            context,
+        };
+        contradictions(&plan)?;
+        Ok(Request { plan, builder: settings.builder, stdout_taken })
+    }
+
+    fn context(&self, setting: &Setting<String>) -> Result<Context, Diagnostic> {
+        let text = &setting.value;
+        Context::classify(text, |path| Path::new(path).is_dir()).ok_or_else(|| {
+            let message = match Path::new(text).symlink_metadata() {
+                Ok(_) => format!("the context `{text}` is not a directory"),
+                Err(_) => format!("the context `{text}` does not exist"),
+            };
+            let mut diagnostic = Diagnostic::new("CONTEXT_NOT_FOUND", Exit::Usage, message)
+                .with_detail("context", text.as_str())
+                .with_fix(
+                    "name a directory, `-` for stdin, a git URL or the http(s) URL of an archive",
+                );
+            if setting.origin != Origin::Flag("CONTEXT") {
+                diagnostic = diagnostic.with_note(format!("it comes from {}", setting.origin));
+            }
+            diagnostic
+        })
+    }
+
+    /// The Dockerfile, where one is named and can be what it is.
+    fn dockerfile(
+        &self,
+        context: &Context,
+        file: Option<String>,
+    ) -> Result<Option<String>, Diagnostic> {
+        match (context, file.as_deref()) {
+            (Context::Stdin, Some("-")) => Err(usage(
+                "the context and the Dockerfile cannot both come from stdin",
+                "give one of them as a path",
+            )),
+            (Context::Directory(_), Some(path))
+                if path != "-" && !path.contains("://") && !Path::new(path).exists() =>
+            {
+                Err(Diagnostic::new(
+                    "DOCKERFILE_NOT_FOUND",
+                    Exit::Usage,
+                    format!("the Dockerfile `{path}` does not exist"),
+                )
+                .with_detail("file", path)
+                .with_fix("`--file` is a path from the working directory, not from the context"))
+            }
+            _ => Ok(file),
+        }
+    }
+
+    fn named_contexts(&self) -> Result<Vec<NamedContext>, Diagnostic> {
+        let mut contexts: Vec<NamedContext> = Vec::new();
+        for context in each("--build-context", &self.build_contexts, values::build_context)? {
+            let is_url = context.value.contains("://") || context.value.starts_with("target:");
+            let known = is_url
+                || Context::classify(&context.value, |path| Path::new(path).is_dir())
+                    .is_some_and(|context| context != Context::Stdin);
+            if !known {
+                return Err(usage(
+                    format!(
+                        "the directory `{}` of the context `{}` does not exist",
+                        context.value, context.name
+                    ),
+                    "name a directory, a URL, `docker-image://…` or `oci-layout://…`",
+                ));
+            }
+            contexts.retain(|other| other.name != context.name);
+            contexts.push(context);
+        }
+        Ok(contexts)
+    }
+
+    fn secrets(&self, environment: &Environment) -> Result<Vec<SecretSpec>, Diagnostic> {
+        let mut secrets: Vec<SecretSpec> = Vec::new();
+        let is_variable = |name: &str| environment.raw(name).is_some();
+        let read = |text: &str| values::secret(text, is_variable);
+        for secret in each("--secret", &self.secrets, read)? {
+            check_secret(&secret, environment)?;
+            secrets.retain(|other| other.id != secret.id);
+            secrets.push(secret);
+        }
+        Ok(secrets)
+    }
+
+    fn agents(
+        &self,
+        context: &Context,
+        environment: &Environment,
+    ) -> Result<Vec<AgentForward>, Diagnostic> {
+        let agent = environment.path("SSH_AUTH_SOCK");
+        let mut agents: Vec<AgentForward> = Vec::new();
+        for forward in each("--ssh", &self.ssh, values::agent_forward)? {
+            if forward.paths.is_empty() && agent.is_none() {
+                return Err(usage(
+                    format!("there is no agent for `--ssh {}`", forward.id),
+                    "start one (`eval \"$(ssh-agent)\"; ssh-add`), or name a socket or a key: \
+                     `--ssh ID=PATH`",
+                ));
+            }
+            if let Some(missing) = forward.paths.iter().find(|path| !path.exists()) {
+                return Err(usage(
+                    format!("`{}` of `--ssh {}` does not exist", missing.display(), forward.id),
+                    "name a socket or a key that exists",
+                ));
+            }
+            agents.retain(|other| other.id != forward.id);
+            agents.push(forward);
+        }
+        if agents.is_empty() && agent.is_some() && context.is_git_over_ssh() {
+            // The builder fetches such a context with the user's agent.
+            agents.push(AgentForward { id: "default".to_owned(), paths: Vec::new() });
+        }
+        Ok(agents)
+    }
+
+    fn outputs(&self, surroundings: Surroundings<'_>) -> Result<Vec<Output>, Diagnostic> {
+        let outputs = each("--output", &self.outputs, values::output)?;
+        let to_stdout =
+            outputs.iter().filter(|output| output.target == Some(OutputTarget::Stdout)).count();
+        if to_stdout > 1 {
+            return Err(usage("only one output can go to stdout", "give the others `dest=PATH`"));
+        }
+        if to_stdout == 1 && surroundings.stdout_is_json {
+            return Err(usage(
+                "an archive and JSON cannot both go to stdout",
+                "give the output `dest=PATH`, or leave `--format json` out",
+            ));
+        }
+        if to_stdout == 1 && surroundings.stdout_is_terminal {
+            return Err(usage(
+                "an archive would go to the terminal",
+                "redirect stdout, or give the output `dest=PATH`",
+            ));
+        }
+        Ok(outputs)
+    }
+}
+
+/// The builder that a flag or a variable names.
+fn named_builder(global: &GlobalArguments, environment: &Environment) -> Option<Setting<String>> {
+    if let Some(builder) = &global.builder {
+        return Some(Setting { value: builder.clone(), origin: Origin::Flag("--builder") });
+    }
+    ["BK_SYNC_BUILDER", "BUILDKIT_HOST"].into_iter().find_map(|name| {
+        let value = environment.non_empty(name)?;
+        Some(Setting { value, origin: Origin::Environment(name) })
+    })
+}
+
+/// Refuses what cannot be done together.
+fn contradictions(plan: &BuildPlan) -> Result<(), Diagnostic> {
+    let pushes = plan.push
+        || plan.outputs.iter().any(|output| {
+            output.attributes.get("push").is_some_and(|push| push == "true" || push == "1")
+        });
+    let named = !plan.tags.is_empty()
+        || plan.outputs.iter().any(|output| output.attributes.contains_key("name"));
+    if pushes && !named {
+        return Err(usage(
+            "there is nothing to push to: the image has no tag",
+            "add `--tag REGISTRY/REPOSITORY[:TAG]`, or `[image]` in bk-sync.toml",
+        ));
+    }
+    let image_only = |output: &Output| {
+        matches!(output.kind, OutputKind::Local | OutputKind::Tar | OutputKind::CacheOnly)
+    };
+    if plan.push && !plan.outputs.is_empty() && plan.outputs.iter().all(image_only) {
+        return Err(usage(
+            "`--push` needs an image, and no output is one",
+            "leave `--push` out, or add `--output type=image`",
+        ));
+    }
+    if plan.push && plan.load && plan.outputs.is_empty() {
+        return Err(usage(
+            "`--push` and `--load` are two outputs",
+            "name both: `--output type=registry --output type=docker`",
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses a secret that cannot be read, before anything is built.
+fn check_secret(secret: &SecretSpec, environment: &Environment) -> Result<(), Diagnostic> {
+    let id = &secret.id;
+    match &secret.source {
+        SecretSource::Env(name) if environment.raw(name).is_none() => Err(usage(
+            format!("the variable `{name}` of the secret `{id}` is not set"),
+            format!("set `{name}`, or name a file: `id={id},src=PATH`"),
+        )),
+        SecretSource::Env(_) => Ok(()),
+        SecretSource::File(path) => {
+            let shown = path.display();
+            let fix = "name a file that can be read, or a variable: `env=NAME`";
+            let metadata = std::fs::metadata(path).and_then(|metadata| match metadata.is_dir() {
+                true => Err(io::Error::from(io::ErrorKind::IsADirectory)),
+                false => Ok(metadata),
+            });
+            match metadata {
+                Err(error) => {
+                    Err(usage(format!("cannot read `{shown}` of the secret `{id}`: {error}"), fix))
+                }
+                Ok(metadata) if metadata.len() > MAX_SECRET => Err(usage(
+                    format!("`{shown}` of the secret `{id}` is larger than {MAX_SECRET} bytes"),
+                    "lend a smaller file: builders take no larger secret",
+                )),
+                Ok(_) => Ok(()),
+            }
+        }
+    }
+}
+
+/// Every value of a flag, read by `read`.
+fn each<T>(
+    flag: &'static str,
+    texts: &[String],
+    read: impl Fn(&str) -> Result<T, ValueError>,
+) -> Result<Vec<T>, Diagnostic> {
+    texts.iter().map(|text| read(text).map_err(|error| refused(flag, error))).collect()
+}
+
+fn refused(flag: &'static str, error: ValueError) -> Diagnostic {
+    usage(format!("`{flag}`: {}", error.problem), error.hint).with_detail("flag", flag)
+}
+
+fn usage(message: impl Into<String>, fix: impl Into<String>) -> Diagnostic {
+    Diagnostic::new("USAGE", Exit::Usage, message).with_fix(fix)
+}
+
+/// The values in their order, each once.
+fn deduplicated(values: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeMap::new();
+    values.into_iter().filter(|value| seen.insert(value.clone(), ()).is_none()).collect()
+}
+
+#[cfg(test)]
+mod tests;
