@@ -70,21 +70,21 @@ fetch_packages() {
   rm -rf "$downloads"
 }
 
-# ensure_go_tools builds buildkitd, buildctl and the token server, once for each state of tests/bed.
+# ensure_go_tools builds buildkitd, buildctl, the token server and the byte counter, once for each state of tests/bed.
 ensure_go_tools() {
   local source=$BED_CHECKOUT/tests/bed key out go log=$BED_LOGS/go.log name
-  key=$(cd "$source" && cat go.mod go.sum tools.go tokenserver/*.go | sha256sum | cut -c1-12)
+  key=$(cd "$source" && cat go.mod go.sum tools.go tokenserver/*.go bytecount/*.go | sha256sum | cut -c1-12)
   out=$BED_CACHE/go-$key
   if [ ! -e "$out/.complete" ]; then
     go=$(find_go)
-    say "go tools: building buildkitd, buildctl and the token server with $("$go" env GOVERSION) (about 2 minutes, once)"
+    say "go tools: building buildkitd, buildctl and two small programs of ours with $("$go" env GOVERSION) (about 2 minutes, once)"
     mkdir -p "$out"
     (cd "$source" && CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off GOBIN="$out" "$go" install -trimpath -ldflags='-s -w' \
-      github.com/moby/buildkit/cmd/buildkitd github.com/moby/buildkit/cmd/buildctl ./tokenserver) >"$log" 2>&1 9>&- \
+      github.com/moby/buildkit/cmd/buildkitd github.com/moby/buildkit/cmd/buildctl ./tokenserver ./bytecount) >"$log" 2>&1 9>&- \
       || { tail -n 15 "$log" >&2; die "go tools: the build failed; its log is $log"; }
     touch "$out/.complete"
   fi
-  for name in buildkitd buildctl tokenserver; do ln -sfn "$out/$name" "$BED_BIN/$name"; done
+  for name in buildkitd buildctl tokenserver bytecount; do ln -sfn "$out/$name" "$BED_BIN/$name"; done
 }
 
 # find_go prints a Go that is new enough to fetch the toolchain which go.mod asks for, or Debian's.
