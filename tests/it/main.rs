@@ -15,5 +15,6 @@
 
 mod bed;
 mod conformance_ignore;
+mod dockerfile;
 mod edges;
 mod expand;
