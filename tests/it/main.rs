@@ -14,6 +14,7 @@
 )]
 
 mod bed;
+mod conformance_filesync;
 mod conformance_ignore;
 mod dockerfile;
 mod edges;
