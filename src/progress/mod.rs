@@ -1,1 +1,20 @@
 //! Events to a pure state, and the state to a screen, lines or JSON.
+//!
+//! ```text
+//! Event ─synthetic→ Told ─state→ Change ─plain→ lines
+//!                        │   └──────────tty→ frames
+//!                        └──────────rawjson→ objects
+//! ```
+//!
+//! Everything but [`Reporter`] is pure: it gets what was told and the time, and gives text.
+
+mod plain;
+mod rawjson;
+mod reporter;
+mod state;
+mod summary;
+mod synthetic;
+mod text;
+
+pub use reporter::{Mode, Reporter};
+pub use summary::{Lint, Summary, Tail};

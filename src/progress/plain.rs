@@ -1,0 +1,366 @@
+//! Progress as lines, for logs and for people: each step is named once, and each line says which
+//! step it belongs to.
+
+use super::{
+    state::{Change, State, Step},
+    text::{bytes, one_line, seconds},
+};
+use crate::{diagnostic::render_warning, event::VertexStatus};
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    time::{Duration, SystemTime},
+};
+
+/// A part that goes on is written again after this time.
+const PART_INTERVAL: Duration = Duration::from_secs(5);
+/// After this long without a line, a line says what still runs. Some CI systems end silent jobs.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// Writes changes as lines. Pure: the clock is handed in.
+#[derive(Debug, Default)]
+pub(super) struct Plain {
+    /// Steps by index: their number, and what was last said of their end.
+    numbers: HashMap<usize, usize>,
+    ends: HashMap<usize, String>,
+    /// When each part that goes on was last written.
+    parts: HashMap<(usize, String), SystemTime>,
+    wrote_anything: bool,
+    last_line: Option<SystemTime>,
+}
+
+impl Plain {
+    /// Appends the lines of `changes` to `out`.
+    pub(super) fn write(
+        &mut self,
+        state: &State,
+        changes: &[Change],
+        now: SystemTime,
+        out: &mut String,
+    ) {
+        let before = out.len();
+        for change in changes {
+            match change {
+                Change::Began(index) => self.began(state, *index, out),
+                Change::Part(index, part) => self.part(state, *index, part, now, out),
+                Change::Line(index, offset, line) => {
+                    let number = self.number(state, *index, out);
+                    put(
+                        out,
+                        match offset {
+                            Some(offset) => format!("#{number} {:.3} {line}", offset.as_secs_f64()),
+                            None => format!("#{number} {line}"),
+                        },
+                    );
+                }
+                Change::Ended(index) => self.ended(state, *index, now, out),
+                Change::Notice(warning) => {
+                    out.push_str(&render_warning(&warning.message, None, warning.hint.as_deref()));
+                }
+            }
+        }
+        if out.len() > before {
+            self.last_line = Some(now);
+        }
+    }
+
+    /// Appends a sign of life to `out` where nothing was written for long and something runs.
+    pub(super) fn tick(&mut self, state: &State, now: SystemTime, out: &mut String) {
+        let quiet = self
+            .last_line
+            .is_some_and(|last| now.duration_since(last).is_ok_and(|silence| silence >= SILENCE));
+        if !quiet {
+            return;
+        }
+        let running = state.steps().iter().enumerate().filter(|(index, step)| {
+            step.is_running() && !step.hidden && self.numbers.contains_key(index)
+        });
+        let shown: Vec<_> = running
+            .filter_map(|(index, step)| {
+                let number = self.numbers.get(&index)?;
+                Some(format!("#{number} still running, {}", seconds(step.duration(now))))
+            })
+            .collect();
+        for line in shown {
+            put(out, line);
+        }
+        self.last_line = Some(now);
+    }
+
+    fn began(&mut self, state: &State, index: usize, out: &mut String) {
+        self.number(state, index, out);
+    }
+
+    /// A step's number. Its name is written when it gets one.
+    fn number(&mut self, state: &State, index: usize, out: &mut String) -> usize {
+        if let Some(number) = self.numbers.get(&index) {
+            return *number;
+        }
+        let number = self.numbers.len() + 1;
+        self.numbers.insert(index, number);
+        if self.wrote_anything {
+            out.push('\n');
+        }
+        self.wrote_anything = true;
+        let name = state.step(index).map(|step| step.name.as_str()).unwrap_or_default();
+        put(out, format!("#{number} {name}"));
+        number
+    }
+
+    fn part(
+        &mut self,
+        state: &State,
+        index: usize,
+        part: &VertexStatus,
+        now: SystemTime,
+        out: &mut String,
+    ) {
+        let key = (index, part.id.clone());
+        if part.completed.is_none() {
+            // The first word on a part comes after a while: most end before that.
+            let last = *self.parts.entry(key.clone()).or_insert(now);
+            if now.duration_since(last).unwrap_or_default() < PART_INTERVAL {
+                return;
+            }
+            self.parts.insert(key, now);
+        } else {
+            self.parts.remove(&key);
+        }
+        let number = self.number(state, index, out);
+        put(out, format!("#{number} {}", described(part)));
+    }
+
+    fn ended(&mut self, state: &State, index: usize, now: SystemTime, out: &mut String) {
+        let Some(step) = state.step(index) else { return };
+        let number = self.number(state, index, out);
+        let end = end_of(step, now);
+        // A step that the builder takes up again ends again: only news are told.
+        if self.ends.get(&index) != Some(&end) {
+            put(out, format!("#{number} {end}"));
+            self.ends.insert(index, end);
+        }
+    }
+}
+
+fn put(out: &mut String, line: String) {
+    out.push_str(&line);
+    out.push('\n');
+}
+
+/// How a step ended.
+fn end_of(step: &Step, now: SystemTime) -> String {
+    if step.is_cancelled() {
+        "CANCELED".to_owned()
+    } else if !step.error.is_empty() {
+        format!("ERROR: {}", one_line(&step.error))
+    } else if step.cached {
+        "CACHED".to_owned()
+    } else {
+        format!("DONE {}", seconds(step.duration(now)))
+    }
+}
+
+/// A part with its sizes and time, as BuildKit words it.
+pub(super) fn described(part: &VertexStatus) -> String {
+    let mut text = one_line(&part.id);
+    if part.total != 0 {
+        let _cannot_fail = write!(text, " {} / {}", bytes(part.current), bytes(part.total));
+    } else if part.current != 0 {
+        let _cannot_fail = write!(text, " {}", bytes(part.current));
+    }
+    let end = part.completed.or(part.timestamp);
+    if let (Some(start), Some(end)) = (part.started, end)
+        && let Ok(time) = end.duration_since(start)
+        && time > Duration::from_millis(10)
+    {
+        let _cannot_fail = write!(text, " {}", seconds(time));
+    }
+    if part.completed.is_some() {
+        text.push_str(" done");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Plain, described};
+    use crate::{
+        event::{BuildStatus, Vertex, VertexLog, VertexStatus, Warning},
+        progress::{state::State, synthetic::Told},
+    };
+    use std::time::{Duration, SystemTime};
+
+    fn at(milliseconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds)
+    }
+
+    fn vertex(digest: &str, name: &str, started: u64, completed: Option<u64>) -> Vertex {
+        Vertex {
+            digest: digest.to_owned(),
+            name: name.to_owned(),
+            started: Some(at(started)),
+            completed: completed.map(at),
+            ..Vertex::default()
+        }
+    }
+
+    fn part(
+        vertex: &str,
+        id: &str,
+        current: i64,
+        total: i64,
+        started: u64,
+        completed: Option<u64>,
+    ) -> VertexStatus {
+        VertexStatus {
+            id: id.to_owned(),
+            vertex: vertex.to_owned(),
+            current,
+            total,
+            timestamp: Some(at(started + 1500)),
+            started: Some(at(started)),
+            completed: completed.map(at),
+            ..VertexStatus::default()
+        }
+    }
+
+    fn log(vertex: &str, when: u64, data: &str) -> BuildStatus {
+        let log = VertexLog {
+            vertex: vertex.to_owned(),
+            timestamp: Some(at(when)),
+            stream: 1,
+            data: data.as_bytes().to_vec(),
+        };
+        BuildStatus { logs: vec![log], ..BuildStatus::default() }
+    }
+
+    fn of(vertices: Vec<Vertex>) -> BuildStatus {
+        BuildStatus { vertices, ..BuildStatus::default() }
+    }
+
+    fn parts(statuses: Vec<VertexStatus>) -> BuildStatus {
+        BuildStatus { statuses, ..BuildStatus::default() }
+    }
+
+    fn written(told: Vec<(u64, Told)>) -> String {
+        let (mut state, mut plain, mut out) = (State::default(), Plain::default(), String::new());
+        for (now, told) in told {
+            let changes = state.apply(told);
+            plain.write(&state, &changes, at(now), &mut out);
+        }
+        anstream::adapter::strip_str(&out).to_string()
+    }
+
+    #[test]
+    fn a_build_reads_from_top_to_bottom() {
+        let failed = Vertex {
+            error: "process \"/bin/sh -c make\" did not complete\nsuccessfully".to_owned(),
+            ..vertex("d", "[build 4/4] RUN make", 2000, Some(9000))
+        };
+        let cached =
+            Vertex { cached: true, ..vertex("c", "[build 2/4] WORKDIR /src", 2000, Some(2000)) };
+        let cancelled = Vertex {
+            error: "failed: context canceled".to_owned(),
+            ..vertex("e", "[other] RUN x", 2000, Some(9000))
+        };
+        let told = vec![
+            (0, of(vec![vertex("a", "[internal] load build definition from Dockerfile", 0, None)])),
+            (100, parts(vec![part("a", "transferring dockerfile:", 412, 0, 50, Some(90))])),
+            (
+                200,
+                of(vec![vertex(
+                    "a",
+                    "[internal] load build definition from Dockerfile",
+                    0,
+                    Some(200),
+                )]),
+            ),
+            (300, of(vec![vertex("b", "[internal] load build context", 300, None)])),
+            (400, parts(vec![part("b", "transferring context:", 1_000_000, 0, 300, None)])),
+            (500, parts(vec![part("b", "transferring context:", 2_000_000, 0, 300, None)])),
+            (6000, parts(vec![part("b", "transferring context:", 90_000_000, 0, 300, None)])),
+            (6100, parts(vec![part("b", "transferring context:", 91_000_000, 0, 300, Some(6100))])),
+            (6200, of(vec![vertex("b", "[internal] load build context", 300, Some(6200)), cached])),
+            (6300, of(vec![vertex("d", "[build 4/4] RUN make", 2000, None)])),
+            (6400, log("d", 2250, "cc a.c\ncc b")),
+            (6500, of(vec![vertex("e", "[other] RUN x", 2000, None)])),
+            (6600, log("d", 2260, ".c\n")),
+            (6700, of(vec![failed.clone(), cancelled])),
+            (6800, of(vec![failed])),
+        ];
+        let mut told: Vec<_> =
+            told.into_iter().map(|(now, status)| (now, Told::Status(status))).collect();
+        let hint = Some("do less".to_owned());
+        let warning = Warning { code: "ODD", message: "something is odd".to_owned(), hint };
+        told.push((6900, Told::Warning(warning)));
+        insta::assert_snapshot!(written(told), @r#"
+        #1 [internal] load build definition from Dockerfile
+        #1 transferring dockerfile: 412B 0.0s done
+        #1 DONE 0.2s
+
+        #2 [internal] load build context
+        #2 transferring context: 90.00MB 1.5s
+        #2 transferring context: 91.00MB 5.8s done
+
+        #3 [build 2/4] WORKDIR /src
+        #2 DONE 5.9s
+        #3 CACHED
+
+        #4 [build 4/4] RUN make
+        #4 0.250 cc a.c
+
+        #5 [other] RUN x
+        #4 0.260 cc b.c
+        #4 ERROR: process "/bin/sh -c make" did not complete successfully
+        #5 CANCELED
+        warning: something is odd
+        hint: do less
+        "#);
+    }
+
+    #[test]
+    fn a_step_that_is_taken_up_again_tells_only_news() {
+        let step = |started, completed| vertex("a", "load metadata", started, completed);
+        let told = [
+            step(0, None),
+            step(0, Some(10)),
+            step(20, None),
+            step(20, Some(25)),
+            step(30, Some(900)),
+        ]
+        .into_iter()
+        .map(|vertex| (0, Told::Status(of(vec![vertex]))))
+        .collect();
+        insta::assert_snapshot!(written(told), @r"
+        #1 load metadata
+        #1 DONE 0.0s
+        #1 DONE 0.9s
+        ");
+    }
+
+    #[test]
+    fn silence_is_broken_by_a_sign_of_life() {
+        let (mut state, mut plain, mut out) = (State::default(), Plain::default(), String::new());
+        let changes = state.apply(Told::Status(of(vec![vertex("a", "RUN sleep", 0, None)])));
+        plain.write(&state, &changes, at(0), &mut out);
+        for second in 1..70 {
+            plain.tick(&state, at(second * 1000), &mut out);
+        }
+        assert_eq!(out, "#1 RUN sleep\n#1 still running, 30.0s\n#1 still running, 60.0s\n");
+    }
+
+    #[test]
+    fn parts_are_worded_as_buildkit_words_them() {
+        let table = [
+            (
+                part("a", "sha256:ab", 1_500_000, 28_230_000, 0, None),
+                "sha256:ab 1.50MB / 28.23MB 1.5s",
+            ),
+            (part("a", "exporting layers", 0, 0, 0, Some(5)), "exporting layers done"),
+            (part("a", "extracting", 5, 0, 0, Some(700)), "extracting 5B 0.7s done"),
+        ];
+        for (part, expected) in table {
+            assert_eq!(described(&part), expected);
+        }
+    }
+}

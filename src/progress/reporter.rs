@@ -1,0 +1,176 @@
+//! The one reader of events: a thread that keeps the state and writes the view to stderr.
+
+use super::{plain::Plain, rawjson, state::State, summary::Summary, synthetic::Synthesizer};
+use crate::event::{Event, Events};
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, SystemTime},
+};
+
+/// How often a view may do something of its own accord.
+const TICK: Duration = Duration::from_millis(200);
+/// Bytes of output that may wait for a slow stderr; what comes on top is dropped, and counted, so
+/// that a paused terminal stops neither the build nor grows the process.
+const MAX_WAITING: usize = 8 << 20;
+
+/// How progress is written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// Lines.
+    Plain,
+    /// Not at all.
+    Quiet,
+    /// BuildKit's status as JSON.
+    RawJson,
+}
+
+/// Reads events until it is told to finish.
+#[derive(Debug)]
+pub struct Reporter {
+    messages: mpsc::Sender<Message>,
+    thread: thread::JoinHandle<Summary>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Event(Event),
+    Finish,
+}
+
+impl Reporter {
+    /// Starts to write to `out`, and gives the handle that stages emit through.
+    pub fn start(mode: Mode, out: Box<dyn Write + Send>) -> (Self, Events) {
+        let (messages, received) = mpsc::channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let reader = Reader {
+            view: View::new(mode),
+            out,
+            synthesizer: Synthesizer::default(),
+            state: State::default(),
+            failed: BTreeSet::new(),
+            waiting: Arc::clone(&waiting),
+            dropped: Arc::clone(&dropped),
+        };
+        let thread = thread::spawn(move || reader.run(&received));
+        let sender = messages.clone();
+        let events = Events::new(move |mut event| {
+            let size = output_size(&event);
+            if size > 0 && waiting.fetch_add(size, Ordering::Relaxed) > MAX_WAITING {
+                waiting.fetch_sub(size, Ordering::Relaxed);
+                dropped.fetch_add(size, Ordering::Relaxed);
+                if let Event::Build(status) = &mut event {
+                    status.logs.clear();
+                }
+            }
+            // After the end nobody reads: what is said then is lost, as it should be.
+            drop(sender.send(Message::Event(event)));
+        });
+        (Self { messages, thread }, events)
+    }
+
+    /// Writes what is left, and gives what a command's end needs.
+    pub fn finish(self) -> Summary {
+        drop(self.messages.send(Message::Finish));
+        self.thread.join().unwrap_or_default()
+    }
+}
+
+/// Bytes of output in an event.
+fn output_size(event: &Event) -> usize {
+    match event {
+        Event::Build(status) => status.logs.iter().map(|log| log.data.len()).sum(),
+        _ => 0,
+    }
+}
+
+#[derive(Debug)]
+enum View {
+    Plain(Plain),
+    Quiet,
+    RawJson,
+}
+
+impl View {
+    fn new(mode: Mode) -> Self {
+        match mode {
+            Mode::Plain => Self::Plain(Plain::default()),
+            Mode::Quiet => Self::Quiet,
+            Mode::RawJson => Self::RawJson,
+        }
+    }
+}
+
+struct Reader {
+    view: View,
+    out: Box<dyn Write + Send>,
+    synthesizer: Synthesizer,
+    state: State,
+    /// Vertices that failed: their last words are wanted at the end.
+    failed: BTreeSet<String>,
+    waiting: Arc<AtomicUsize>,
+    dropped: Arc<AtomicUsize>,
+}
+
+impl Reader {
+    fn run(mut self, received: &mpsc::Receiver<Message>) -> Summary {
+        loop {
+            let mut text = String::new();
+            match received.recv_timeout(TICK) {
+                Ok(Message::Event(event)) => self.event(event, &mut text),
+                Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    if let View::Plain(plain) = &mut self.view {
+                        plain.tick(&self.state, SystemTime::now(), &mut text);
+                    }
+                }
+            }
+            self.write(&text);
+        }
+        let summary = Summary::of(&self.state, self.failed.iter().cloned());
+        if !matches!(self.view, View::Quiet | View::RawJson) {
+            let text: Vec<String> = summary.lints.iter().map(super::Lint::render).collect();
+            if !text.is_empty() {
+                self.write(&format!("\n{}", text.concat()));
+            }
+        }
+        summary
+    }
+
+    fn event(&mut self, event: Event, text: &mut String) {
+        let now = SystemTime::now();
+        self.waiting.fetch_sub(output_size(&event), Ordering::Relaxed);
+        if let Event::Build(status) = &event {
+            let failed = status.vertices.iter().filter(|vertex| !vertex.error.is_empty());
+            self.failed.extend(failed.map(|vertex| vertex.digest.clone()));
+        }
+        let Some(told) = self.synthesizer.tell(event, now) else { return };
+        if let View::RawJson = self.view {
+            text.push_str(&rawjson::line(&told));
+        }
+        let changes = self.state.apply(told);
+        if let View::Plain(plain) = &mut self.view {
+            plain.write(&self.state, &changes, now, text);
+            let dropped = self.dropped.swap(0, Ordering::Relaxed);
+            if dropped > 0 {
+                text.push_str(&format!(
+                    "… {dropped} bytes of output were dropped: stderr is too slow\n"
+                ));
+            }
+        }
+    }
+
+    fn write(&mut self, text: &str) {
+        if !text.is_empty() {
+            // Where stderr is gone, the work goes on, and the exit code still tells.
+            drop(self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()));
+        }
+    }
+}

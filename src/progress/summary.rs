@@ -1,0 +1,152 @@
+//! What is left of the progress when all is done: warnings, and the last words of each step.
+
+use super::state::State;
+use crate::{
+    diagnostic::{Excerpt, Range, render_warning},
+    event::{VertexWarning, Warning},
+};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+/// What a command's end needs of its progress.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Warnings of the frontend, each once.
+    pub lints: Vec<Lint>,
+    /// Warnings that are tied to no step.
+    pub notices: Vec<Warning>,
+    /// Steps that ran or were cached.
+    pub steps: usize,
+    /// Steps whose result was there already.
+    pub cached: usize,
+    tails: HashMap<String, Tail>,
+}
+
+/// The last words of a step.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Tail {
+    /// The step's name on the screen.
+    pub name: String,
+    /// The last lines of its output.
+    pub lines: Vec<String>,
+}
+
+/// A warning of the frontend.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Lint {
+    /// The rule, such as `JSONArgsRecommended`; empty where the warning names none.
+    pub rule: String,
+    /// What is wrong.
+    pub message: String,
+    /// Where the rule is explained.
+    pub url: String,
+    /// Where in which file.
+    pub excerpt: Option<Excerpt>,
+}
+
+impl Summary {
+    /// What is left of `state`.
+    pub(super) fn of(state: &State, digests: impl Iterator<Item = String>) -> Self {
+        let shown = state.steps().iter().filter(|step| !step.hidden && step.is_ended());
+        let (steps, cached) =
+            shown.fold((0, 0), |(all, cached), step| (all + 1, cached + usize::from(step.cached)));
+        let tails = digests
+            .filter_map(|digest| {
+                let step = state.step_of(&digest)?;
+                let lines = step.tail.iter().cloned().collect();
+                Some((digest, Tail { name: step.name.clone(), lines }))
+            })
+            .collect();
+        Self {
+            lints: state.warnings().iter().map(Lint::from).collect(),
+            notices: state.notices().to_vec(),
+            steps,
+            cached,
+            tails,
+        }
+    }
+
+    /// The last words of a vertex, by its digest.
+    pub fn tail(&self, digest: &str) -> Option<&Tail> {
+        self.tails.get(digest)
+    }
+
+    /// All warnings, as envelopes carry them.
+    pub fn warnings(&self) -> Vec<Value> {
+        let notices = self.notices.iter().map(
+            |notice| json!({"code": notice.code, "message": notice.message, "hint": notice.hint}),
+        );
+        self.lints.iter().map(Lint::to_json).chain(notices).collect()
+    }
+}
+
+impl Lint {
+    /// The warning as text, with ANSI styles.
+    pub(super) fn render(&self) -> String {
+        let head = match self.rule.as_str() {
+            "" => self.message.clone(),
+            rule => format!("{rule}: {}", self.message),
+        };
+        let more = (!self.url.is_empty()).then(|| format!("see {}", self.url));
+        render_warning(&head, self.excerpt.as_ref(), more.as_deref())
+    }
+
+    fn to_json(&self) -> Value {
+        let mut json = json!({
+            "rule": self.rule,
+            "message": self.message,
+            "url": self.url,
+        });
+        if let (Some(excerpt), Some(fields)) = (&self.excerpt, json.as_object_mut()) {
+            fields.insert("file".to_owned(), json!(excerpt.file));
+            if let Some(range) = excerpt.ranges.first() {
+                let place = |(line, column)| json!({"line": line, "column": column});
+                fields.insert("start".to_owned(), place(range.start));
+                fields.insert("end".to_owned(), place(range.end));
+            }
+        }
+        json
+    }
+}
+
+impl From<&VertexWarning> for Lint {
+    fn from(warning: &VertexWarning) -> Self {
+        let (rule, message) = match warning.short.split_once(": ") {
+            Some((rule, message)) if is_rule(rule) => (rule, message),
+            _ => ("", warning.short.as_str()),
+        };
+        // The place is shown in the excerpt, where there is one.
+        let message = match message.rsplit_once(" (line ") {
+            Some((head, line)) if line.ends_with(')') && !warning.ranges.is_empty() => head,
+            _ => message,
+        };
+        let place = |(line, character): (i32, i32)| {
+            (
+                usize::try_from(line).unwrap_or_default(),
+                usize::try_from(character).unwrap_or_default(),
+            )
+        };
+        let ranges = warning.ranges.iter();
+        let excerpt =
+            (!warning.filename.is_empty() && !warning.ranges.is_empty()).then(|| Excerpt {
+                file: warning.filename.clone(),
+                text: String::from_utf8_lossy(&warning.source).into_owned(),
+                ranges: ranges
+                    .map(|(start, end)| Range { start: place(*start), end: place(*end) })
+                    .collect(),
+                label: None,
+            });
+        Self {
+            rule: rule.to_owned(),
+            message: message.to_owned(),
+            url: warning.url.clone(),
+            excerpt,
+        }
+    }
+}
+
+/// Whether a word names a rule: one word in camel case.
+fn is_rule(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_uppercase())
+        && word.chars().all(|c| c.is_ascii_alphanumeric())
+}
