@@ -14,6 +14,7 @@
 # there and never installed: an existing Docker is neither replaced, started nor spoken to.
 # The addresses of what runs are written to target/services.env of this checkout.
 set -euo pipefail
+umask 022
 
 BED_CHECKOUT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly BED_CHECKOUT
@@ -26,7 +27,7 @@ done
 
 readonly BED_ENV=$BED_CHECKOUT/target/services$BED_INSTANCE.env
 demo_parts="containerd dockerd registry base_images"
-all_parts="$demo_parts containerd_graphdriver dockerd_graphdriver token_server registry_token registry_basic private_bases buildkitd buildctl_container ssh"
+all_parts="$demo_parts containerd_graphdriver dockerd_graphdriver token_server registry_token registry_basic private_bases base_debian buildkitd buildctl_container ssh"
 
 main() {
   local mode=${1:-all}
@@ -80,7 +81,7 @@ down() {
 status() {
   local part
   for part in $all_parts; do
-    case $part in base_images | private_bases) continue ;; esac
+    case $part in base_images | private_bases | base_debian) continue ;; esac
     if quietly "${part}_ready"; then printf '%-24s runs\n' "$part"; else printf '%-24s does not answer\n' "$part"; fi
   done
 }

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The builders: two Dockers (containerd store, graphdrivers), each with a containerd and a bridge of its own,
 # a standalone buildkitd on a Unix socket and on TCP with mTLS, and a container that holds `buildctl`.
 

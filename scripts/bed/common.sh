@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Words that all parts of the test bed share: saying, failing, starting, ending. Sourced by services.sh.
 
 # A second bed beside the first (`services-check.sh` makes one) has its own state, ports and bridges.
@@ -9,7 +10,8 @@ else
   readonly BED_BRIDGES=(bksync0 10.213.77.1/24 bksync1 10.213.78.1/24)
 fi
 
-readonly BED_CACHE=/var/cache/bk-sync-testbed
+# What is made once; CI may keep it elsewhere.
+readonly BED_CACHE=${BK_SYNC_TESTBED_CACHE:-/var/cache/bk-sync-testbed}
 readonly BED_STATE=/var/lib/bk-sync-testbed$BED_INSTANCE
 readonly BED_RUN=/run/bk-sync-testbed$BED_INSTANCE
 readonly BED_LOGS=$BED_STATE/log

@@ -1,6 +1,10 @@
-# Emulation of arm64, and base images made without any other registry: busybox, for arm64, amd64 and both.
+# shellcheck shell=bash
+# Emulation of arm64, and base images made without any other registry: busybox (arm64, amd64, both) and Debian (arm64).
 
 readonly BED_BINFMT=/proc/sys/fs/binfmt_misc
+# Made anew when the packages or this file change.
+BED_BASES=$BED_CACHE/bases-$(cat "${BASH_SOURCE[0]}" - <<<"$BED_ROOT $BED_DEBIAN_BASE" | sha256sum | cut -c1-12)
+readonly BED_BASES
 
 # ensure_emulation registers qemu for arm64, unless the machine runs arm64 in containers already. Flag F: the kernel
 # keeps the interpreter open, so it works inside containers; P: argv[0] stays what it was, or busybox would take the
@@ -59,45 +63,78 @@ bed_token() {
 has_bases() {
   local port=$1
   shift
-  [ -e "$BED_CACHE/bases/.complete-${BED_ROOT##*-}" ] || return 1
-  [ "$(curl -sS -o /dev/null -w '%{http_code}' "$@" -H 'Accept: application/vnd.oci.image.index.v1+json' "http://127.0.0.1:$port/v2/base/busybox/manifests/$(<"$BED_CACHE/bases/multi.digest")")" = 200 ]
+  [ -e "$BED_BASES/.busybox" ] && has_manifest "$port" base/busybox "$(<"$BED_BASES/multi.digest")" "$@"
+}
+
+has_manifest() {
+  local port=$1 repository=$2 reference=$3
+  shift 3
+  [ "$(curl -sS -o /dev/null -w '%{http_code}' "$@" -H 'Accept: application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json' \
+    "http://127.0.0.1:$port/v2/$repository/manifests/$reference")" = 200 ]
 }
 
 # push_bases PORT CURL_OPTION…: base/busybox with the tags arm64, amd64 and multi (an index of both). The same bytes,
 # so the same digests, on every machine.
 push_bases() {
-  local port=$1 architecture digest size entries=()
+  local port=$1 architecture file entries=()
   shift
   make_bases || return 1
   for architecture in arm64 amd64; do
-    push_blob "$port" "$BED_CACHE/bases/$architecture.tar.gz" "$@" || return 1
-    push_blob "$port" "$BED_CACHE/bases/$architecture.config.json" "$@" || return 1
-    push_manifest "$port" "$architecture" image.manifest "$BED_CACHE/bases/$architecture.manifest.json" "$@" || return 1
-    digest=$(digest_of "$BED_CACHE/bases/$architecture.manifest.json")
-    size=$(stat -c %s "$BED_CACHE/bases/$architecture.manifest.json")
-    entries+=("{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"digest\":\"$digest\",\"size\":$size,\"platform\":{\"architecture\":\"$architecture\",\"os\":\"linux\"}}")
+    push_image "$port" base/busybox "$architecture" "$BED_BASES/busybox-$architecture" "$@" || return 1
+    file=$BED_BASES/busybox-$architecture.manifest.json
+    entries+=("{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"digest\":\"$(digest_of "$file")\",\"size\":$(stat -c %s "$file"),\"platform\":{\"architecture\":\"$architecture\",\"os\":\"linux\"}}")
   done
-  printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[%s,%s]}' "${entries[@]}" >"$BED_CACHE/bases/multi.json"
-  push_manifest "$port" multi image.index "$BED_CACHE/bases/multi.json" "$@" || return 1
-  digest_of "$BED_CACHE/bases/multi.json" >"$BED_CACHE/bases/multi.digest"
+  printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[%s,%s]}' "${entries[@]}" >"$BED_BASES/multi.json"
+  push_manifest "$port" base/busybox multi image.index "$BED_BASES/multi.json" "$@" || return 1
+  digest_of "$BED_BASES/multi.json" >"$BED_BASES/multi.digest"
 }
 
 make_bases() {
-  local architecture dir=$BED_CACHE/bases stamp=$BED_CACHE/bases/.complete-${BED_ROOT##*-}
-  [ ! -e "$stamp" ] || return 0
-  rm -rf "$dir"
-  mkdir -p "$dir"
+  local architecture
+  [ ! -e "$BED_BASES/.busybox" ] || return 0
   for architecture in arm64 amd64; do
-    make_rootfs "$architecture" "$dir/$architecture" || return 1
-    tar -C "$dir/$architecture" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf "$dir/$architecture.tar" . || return 1
-    gzip -n -k "$dir/$architecture.tar" || return 1
-    printf '{"architecture":"%s","os":"linux","created":"1970-01-01T00:00:00Z","config":{"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"Cmd":["/bin/sh"],"WorkingDir":"/"},"rootfs":{"type":"layers","diff_ids":["%s"]},"history":[{"created":"1970-01-01T00:00:00Z","created_by":"bk-sync test bed: busybox"}]}' \
-      "$architecture" "$(digest_of "$dir/$architecture.tar")" >"$dir/$architecture.config.json"
-    printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"%s","size":%s},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"%s","size":%s}]}' \
-      "$(digest_of "$dir/$architecture.config.json")" "$(stat -c %s "$dir/$architecture.config.json")" \
-      "$(digest_of "$dir/$architecture.tar.gz")" "$(stat -c %s "$dir/$architecture.tar.gz")" >"$dir/$architecture.manifest.json"
+    rm -rf "$BED_BASES/busybox-$architecture"*
+    make_rootfs "$architecture" "$BED_BASES/busybox-$architecture" || return 1
+    make_image "$architecture" "$BED_BASES/busybox-$architecture" || return 1
   done
-  touch "$stamp"
+  touch "$BED_BASES/.busybox"
+}
+
+# A fuller base: what Debian calls essential, with glibc, bash and the real coreutils. Unpacked, not configured.
+base_debian_start() {
+  local image=$BED_BASES/debian-arm64
+  if [ ! -e "$BED_BASES/.debian" ]; then
+    rm -rf "$image"*
+    # Debian's directories are links into /usr; the links come first, so that packages unpack through them.
+    mkdir -p "$image"/usr/{bin,sbin,lib} || return 1
+    ln -s usr/bin usr/sbin usr/lib "$image/" || return 1
+    apt_update
+    # shellcheck disable=SC2086
+    fetch_packages "$image" "" arm64 "$BED_SUITE" $BED_DEBIAN_BASE || return 1
+    cp "$image/usr/share/base-passwd/passwd.master" "$image/etc/passwd" && cp "$image/usr/share/base-passwd/group.master" "$image/etc/group" || return 1
+    ln -sf mawk "$image/usr/bin/awk"
+    ln -sf bash "$image/usr/bin/sh"
+    make_image arm64 "$image" || return 1
+    touch "$BED_BASES/.debian"
+  fi
+  push_image "$BED_PORT_REGISTRY" base/debian arm64 "$image"
+}
+base_debian_ready() {
+  [ -e "$BED_BASES/.debian" ] && has_manifest "$BED_PORT_REGISTRY" base/debian "$(digest_of "$BED_BASES/debian-arm64.manifest.json")"
+}
+base_debian_env() { echo "BK_SYNC_TEST_BASE_DEBIAN_ARM64=127.0.0.1:$BED_PORT_REGISTRY/base/debian:arm64"; }
+
+# make_image ARCHITECTURE DIR: DIR becomes the one layer of an image, DIR.{tar.gz,config.json,manifest.json}.
+make_image() {
+  local architecture=$1 image=$2
+  tar -C "$image" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf "$image.tar" . || return 1
+  gzip -n -k -f "$image.tar" || return 1
+  printf '{"architecture":"%s","os":"linux","created":"1970-01-01T00:00:00Z","config":{"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"Cmd":["/bin/sh"],"WorkingDir":"/"},"rootfs":{"type":"layers","diff_ids":["%s"]},"history":[{"created":"1970-01-01T00:00:00Z","created_by":"bk-sync test bed: %s"}]}' \
+    "$architecture" "$(digest_of "$image.tar")" "${image##*/}" >"$image.config.json"
+  printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"%s","size":%s},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"%s","size":%s}]}' \
+    "$(digest_of "$image.config.json")" "$(stat -c %s "$image.config.json")" \
+    "$(digest_of "$image.tar.gz")" "$(stat -c %s "$image.tar.gz")" >"$image.manifest.json"
+  rm -rf "$image.tar" "$image"
 }
 
 # make_rootfs ARCHITECTURE DIR: busybox with a link for each applet, the usual directories and accounts.
@@ -118,17 +155,26 @@ make_rootfs() {
 
 digest_of() { sha256sum "$1" | sed 's/^\([0-9a-f]*\).*/sha256:\1/'; }
 
+# push_image PORT REPOSITORY TAG IMAGE CURL_OPTION…
+push_image() {
+  local port=$1 repository=$2 tag=$3 image=$4
+  shift 4
+  push_blob "$port" "$repository" "$image.tar.gz" "$@" \
+    && push_blob "$port" "$repository" "$image.config.json" "$@" \
+    && push_manifest "$port" "$repository" "$tag" image.manifest "$image.manifest.json" "$@"
+}
+
 push_blob() {
-  local port=$1 file=$2 digest location
-  shift 2
+  local port=$1 repository=$2 file=$3 digest location
+  shift 3
   digest=$(digest_of "$file")
-  ! curl -fsS -o /dev/null --head "$@" "http://127.0.0.1:$port/v2/base/busybox/blobs/$digest" 2>/dev/null || return 0
-  location=$(curl -fsS -o /dev/null -X POST -D - "$@" "http://127.0.0.1:$port/v2/base/busybox/blobs/uploads/" | tr -d '\r' | sed -n 's/^[Ll]ocation: //p')
+  ! curl -fsS -o /dev/null --head "$@" "http://127.0.0.1:$port/v2/$repository/blobs/$digest" 2>/dev/null || return 0
+  location=$(curl -fsS -o /dev/null -X POST -D - "$@" "http://127.0.0.1:$port/v2/$repository/blobs/uploads/" | tr -d '\r' | sed -n 's/^[Ll]ocation: //p')
   [ -n "$location" ] && curl -fsS -o /dev/null -X PUT "$@" -H 'Content-Type: application/octet-stream' --data-binary "@$file" "$location&digest=$digest"
 }
 
 push_manifest() {
-  local port=$1 tag=$2 kind=$3 file=$4
-  shift 4
-  curl -fsS -o /dev/null -X PUT "$@" -H "Content-Type: application/vnd.oci.$kind.v1+json" --data-binary "@$file" "http://127.0.0.1:$port/v2/base/busybox/manifests/$tag"
+  local port=$1 repository=$2 tag=$3 kind=$4 file=$5
+  shift 5
+  curl -fsS -o /dev/null -X PUT "$@" -H "Content-Type: application/vnd.oci.$kind.v1+json" --data-binary "@$file" "http://127.0.0.1:$port/v2/$repository/manifests/$tag"
 }

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Debian packages, fetched with an apt state of their own and unpacked (never installed), and the Go parts.
 
 readonly BED_APT=$BED_CACHE/apt
@@ -12,9 +13,9 @@ ensure_packages() {
     apt_update
     # shellcheck disable=SC2086
     {
-      fetch_packages "$BED_ROOT" amd64 "$BED_SUITE_DOCKER" $BED_DOCKER_PACKAGES
-      fetch_packages "$BED_ROOT" amd64 "$BED_SUITE" $BED_PACKAGES
-      fetch_packages "$BED_ROOT" arm64 "$BED_SUITE" $BED_ARM64_PACKAGES
+      fetch_packages "$BED_ROOT" amd64 amd64 "$BED_SUITE_DOCKER" $BED_DOCKER_PACKAGES
+      fetch_packages "$BED_ROOT" amd64 amd64 "$BED_SUITE" $BED_PACKAGES
+      fetch_packages "$BED_ROOT" arm64 arm64 "$BED_SUITE" $BED_ARM64_PACKAGES
     }
     touch "$BED_ROOT/.complete"
   fi
@@ -32,8 +33,8 @@ write_script() {
   mv -f "$1.new" "$1"
 }
 
-apt_options=(-qq -o "Dir::Etc::sourcelist=$BED_APT/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State=$BED_APT"
-  -o "Dir::State::status=$BED_APT/status" -o "Dir::Cache=$BED_APT/cache" -o Dir::Etc::preferencesparts=- -o Dir::Etc::preferences=-
+apt_options=(-qq -o "Dir::Etc::sourcelist=$BED_APT/sources.list" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State=$BED_APT"
+  -o "Dir::State::status=$BED_APT/status" -o "Dir::Cache=$BED_APT/cache" -o Dir::Etc::preferencesparts=/dev/null -o Dir::Etc::preferences=/dev/null
   -o APT::Architecture=amd64 -o APT::Architectures::=amd64 -o APT::Architectures::=arm64 -o APT::Sandbox::User=root
   -o Dir::Cache::pkgcache=pkgcache.bin -o Dir::Cache::srcpkgcache= -o Acquire::Languages=none -o Acquire::Retries=3)
 
@@ -47,25 +48,33 @@ apt_update() {
   apt-get "${apt_options[@]}" update >"$BED_LOGS/apt.log" 2>&1 || die "packages: the package lists cannot be fetched; the log is $BED_LOGS/apt.log"
 }
 
-# fetch_packages ROOT ARCH SUITE PACKAGE=VERSION…: unpacked under ROOT/ARCH
+# fetch_packages ROOT SUBDIRECTORY ARCH SUITE PACKAGE=VERSION…: unpacked under ROOT/SUBDIRECTORY. Without a version it
+# is the suite's.
 fetch_packages() {
-  local root=$1/$2 architecture=$2 suite=$3 package name downloads
-  shift 3
+  local root=$1/$2 architecture=$3 suite=$4 package name downloads wanted=()
+  shift 4
   mkdir -p "$root"
   downloads=$(mktemp -d "$BED_CACHE/download.XXXXXX")
+  for package in "$@"; do
+    case $package in
+      *=*) wanted+=("${package/=/:$architecture=}") ;;
+      *:all) wanted+=("${package%:all}/$suite") ;;
+      *) wanted+=("$package:$architecture/$suite") ;;
+    esac
+  done
   # All at once, because apt reads its lists anew each time; one by one only to see which one is gone.
-  if ! (cd "$downloads" && apt-get "${apt_options[@]}" download "${@/=/:$architecture=}") >>"$BED_LOGS/apt.log" 2>&1; then
-    for package in "$@"; do
-      name=${package%%=*}
-      if ! (cd "$downloads" && apt-get "${apt_options[@]}" download "$name:$architecture=${package#*=}") >>"$BED_LOGS/apt.log" 2>&1; then
-        say "packages: the mirror has no $package any more; taking the $name of $suite"
-        (cd "$downloads" && apt-get "${apt_options[@]}" download "$name:$architecture/$suite") >>"$BED_LOGS/apt.log" 2>&1 \
-          || die "packages: $name ($suite, $architecture) cannot be fetched; the log is $BED_LOGS/apt.log"
+  if ! (cd "$downloads" && apt-get "${apt_options[@]}" download "${wanted[@]}") >>"$BED_LOGS/apt.log" 2>&1; then
+    for package in "${wanted[@]}"; do
+      if ! (cd "$downloads" && apt-get "${apt_options[@]}" download "$package") >>"$BED_LOGS/apt.log" 2>&1; then
+        name=${package%%=*}
+        say "packages: the mirror has no $package any more; taking that of $suite"
+        (cd "$downloads" && apt-get "${apt_options[@]}" download "$name/$suite") >>"$BED_LOGS/apt.log" 2>&1 \
+          || die "packages: $name ($suite) cannot be fetched; the log is $BED_LOGS/apt.log"
       fi
     done
   fi
   for package in "$downloads"/*.deb; do
-    dpkg-deb -x "$package" "$root" || die "packages: $package cannot be unpacked"
+    dpkg-deb --fsys-tarfile "$package" | tar -C "$root" --keep-directory-symlink -xpf - || die "packages: $package cannot be unpacked"
   done
   rm -rf "$downloads"
 }
@@ -79,7 +88,7 @@ ensure_go_tools() {
     go=$(find_go)
     say "go tools: building buildkitd, buildctl and two small programs of ours with $("$go" env GOVERSION) (about 2 minutes, once)"
     mkdir -p "$out"
-    (cd "$source" && CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off GOBIN="$out" "$go" install -trimpath -ldflags='-s -w' \
+    (cd "$source" && CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off GOTOOLCHAIN=auto GOPATH="$BED_CACHE/go-path" GOCACHE="$BED_CACHE/go-build" GOBIN="$out" "$go" install -trimpath -ldflags='-s -w' \
       github.com/moby/buildkit/cmd/buildkitd github.com/moby/buildkit/cmd/buildctl ./tokenserver ./bytecount) >"$log" 2>&1 9>&- \
       || { tail -n 15 "$log" >&2; die "go tools: the build failed; its log is $log"; }
     touch "$out/.complete"
@@ -99,7 +108,7 @@ find_go() {
     say "go tools: no Go of 1.21 or newer here; fetching Debian's"
     apt_update
     # shellcheck disable=SC2086
-    fetch_packages "$root" amd64 "$BED_SUITE_DOCKER" $BED_GO_PACKAGES
+    fetch_packages "$root" amd64 amd64 "$BED_SUITE_DOCKER" $BED_GO_PACKAGES
     touch "$root/.complete"
   fi
   echo "$root/amd64/usr/lib/go-1.26/bin/go"

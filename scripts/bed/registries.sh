@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Three registries on loopback: open, with tokens (and their token server), with basic credentials.
 
 registry_start() { start_registry registry "$BED_PORT_REGISTRY" ""; }

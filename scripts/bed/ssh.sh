@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # An ssh server for `ssh://` builders: it runs as a user of its own, so it lets in that user only, never root.
 
 readonly BED_SSH=$BED_STATE/ssh

@@ -98,6 +98,11 @@ pub fn base_multi() -> &'static str {
     part("BK_SYNC_TEST_BASE_MULTI")
 }
 
+/// An arm64 Debian with glibc, bash and coreutils, in [`registry`].
+pub fn base_debian_arm64() -> &'static str {
+    part("BK_SYNC_TEST_BASE_DEBIAN_ARM64")
+}
+
 /// Path of one of the bed's programs: `docker`, `docker-buildx`, `buildctl`, `skopeo`.
 pub fn program(name: &str) -> String {
     let path = format!("{}/{name}", part("BK_SYNC_TEST_BIN"));
@@ -154,7 +159,7 @@ fn every_part_of_the_bed_is_there() {
         assert!(Path::new(&program(name)).is_file());
     }
     assert!(docker_container().starts_with("docker-container://"));
-    for reference in [base_arm64(), base_multi()] {
+    for reference in [base_arm64(), base_multi(), base_debian_arm64()] {
         assert!(reference.starts_with(registry()), "`{reference}` is not in the bed's registry");
     }
     let names = [user().0, pull_only_user().0, brief_user().0];
