@@ -10,11 +10,13 @@
 pub mod follow;
 pub mod mode;
 pub mod order;
+pub mod sender;
 
 mod filter;
 mod tree;
 mod walk;
 
 pub use filter::{Filter, FilterError, FilterLists, Level, Verdict};
+pub use sender::{Asked, Request, Sender, SenderError};
 pub use tree::{CHUNK, Content, Facts, Source, Tree, TreeError};
 pub use walk::{Entry, Walk, WalkError};

@@ -5,12 +5,14 @@
 //! is handed to them as values and traits; this room knows only the wire.
 
 mod auth;
+mod filesync;
 mod health;
 mod id;
 mod open;
 mod wire;
 
 pub use auth::{Auth, AuthRefused, RegistryAuth, TokenLent, TokenWanted};
+pub use filesync::{ContextCounts, FileSync};
 pub use id::random_id;
 pub use open::{OpenSession, SessionBuilder, SessionError};
 

@@ -1,0 +1,406 @@
+//! `FileSync`: a builder fetches directories of ours.
+//!
+//! For each request the walk runs on one blocking thread and files are read on a few more. All of
+//! them feed one short queue, so that a slow builder slows them down and a context of any size
+//! passes through a few megabytes of memory.
+
+use super::Attachable;
+use crate::{
+    filesync::{
+        Asked, FilterLists, Request, Sender, SenderError, Source, Tree, TreeError, Walk, WalkError,
+        sender,
+    },
+    proto::{
+        fsutil::types::Packet,
+        moby::filesync::v1::file_sync_server::{self, FileSyncServer},
+    },
+};
+use futures::{
+    Stream, StreamExt as _,
+    stream::{self, BoxStream},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use thiserror::Error;
+use tokio::{
+    sync::mpsc,
+    task::{JoinSet, spawn_blocking},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Status, Streaming,
+    metadata::{MetadataMap, MetadataValue},
+    service::RoutesBuilder,
+};
+
+/// Packets travel through the queue in batches of this many, so that announcing 50,000 files does
+/// not wake a task 50,000 times.
+const BATCH: usize = 64;
+/// How many batches wait for the wire. A batch holds at most one [`CHUNK`](crate::filesync::CHUNK)
+/// of data.
+const QUEUE: usize = 16;
+/// How many files are read at a time. More does not help a single disk or wire.
+const READERS: usize = 4;
+/// Requests that wait for a reader; beyond, we stop listening to the builder.
+const REQUESTS: usize = 4096;
+/// A request's packets are small; a builder sends nothing larger.
+const MESSAGE_LIMIT: usize = 16 << 20;
+
+/// Offers directories to a builder, each by its name (`context`, `dockerfile`, a named context).
+#[derive(Debug)]
+pub struct FileSync {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    sources: BTreeMap<String, Source>,
+    counts: ContextCounts,
+}
+
+/// What has been sent so far, over all directories of a session. A handle: clones count on.
+#[derive(Clone, Debug, Default)]
+pub struct ContextCounts(Arc<Counters>);
+
+#[derive(Debug, Default)]
+struct Counters {
+    announced: AtomicU64,
+    files: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl ContextCounts {
+    /// Entries that the builder was told of (files, directories, links).
+    pub fn announced(&self) -> u64 {
+        self.0.announced.load(Ordering::Relaxed)
+    }
+
+    /// Files whose content the builder asked for and got.
+    pub fn files(&self) -> u64 {
+        self.0.files.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of content sent.
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Why a transfer ended early, in the words that the builder is given.
+#[derive(Debug, Error)]
+enum TransferError {
+    #[error(transparent)]
+    Protocol(#[from] SenderError),
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+    /// The builder hung up: there is nobody left to tell.
+    #[error("the builder hung up")]
+    Gone,
+}
+
+type Item = Result<Vec<Packet>, Status>;
+
+impl FileSync {
+    /// Offers `sources`.
+    pub fn new(sources: BTreeMap<String, Source>) -> Self {
+        Self { shared: Arc::new(Shared { sources, counts: ContextCounts::default() }) }
+    }
+
+    /// A handle on what is sent.
+    pub fn counts(&self) -> ContextCounts {
+        self.shared.counts.clone()
+    }
+}
+
+impl Attachable for FileSync {
+    fn methods(&self) -> &'static [&'static str] {
+        &["/moby.filesync.v1.FileSync/DiffCopy"]
+    }
+
+    fn register(self: Box<Self>, routes: &mut RoutesBuilder) {
+        routes.add_service(FileSyncServer::new(*self).max_decoding_message_size(MESSAGE_LIMIT));
+    }
+}
+
+#[tonic::async_trait]
+impl file_sync_server::FileSync for FileSync {
+    type DiffCopyStream = BoxStream<'static, Result<Packet, Status>>;
+
+    async fn diff_copy(
+        &self,
+        request: tonic::Request<Streaming<Packet>>,
+    ) -> Result<tonic::Response<Self::DiffCopyStream>, Status> {
+        let asked = Wanted::read(request.metadata())?;
+        let Some(source) = self.shared.sources.get(&asked.name).cloned() else {
+            return Err(Status::not_found(format!("no access allowed to dir {:?}", asked.name)));
+        };
+        let (queue, packets) = mpsc::channel(QUEUE);
+        tokio::spawn(transfer(
+            Arc::clone(&self.shared),
+            asked,
+            source,
+            request.into_inner(),
+            queue,
+        ));
+        Ok(tonic::Response::new(unbatch(packets).boxed()))
+    }
+}
+
+fn unbatch(packets: mpsc::Receiver<Item>) -> impl Stream<Item = Result<Packet, Status>> {
+    ReceiverStream::new(packets).flat_map(|item| match item {
+        Ok(batch) => stream::iter(batch).map(Ok).left_stream(),
+        Err(status) => stream::iter([Err(status)]).right_stream(),
+    })
+}
+
+/// What a request's headers ask for.
+#[derive(Debug, Default, PartialEq)]
+struct Wanted {
+    name: String,
+    lists: FilterLists,
+}
+
+impl Wanted {
+    fn read(headers: &MetadataMap) -> Result<Self, Status> {
+        Ok(Self {
+            name: header(headers, "dir-name")?.into_iter().next().unwrap_or_default(),
+            lists: FilterLists {
+                include: header(headers, "include-patterns")?,
+                exclude: header(headers, "exclude-patterns")?,
+                follow: header(headers, "followpaths")?,
+            },
+        })
+    }
+}
+
+/// All values of a header. Where one of them is not ASCII, all are encoded as in a query string,
+/// and a second header says so.
+fn header(headers: &MetadataMap, name: &'static str) -> Result<Vec<String>, Status> {
+    let encoded = headers.get(format!("{name}-encoded")).is_some_and(|flag| {
+        matches!(flag.as_bytes(), b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True")
+    });
+    let text = |value: &MetadataValue<_>| {
+        let bytes = value.as_bytes();
+        let bytes = if encoded { decode(bytes) } else { Some(bytes.to_vec()) };
+        bytes
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .ok_or_else(|| Status::invalid_argument(format!("the header {name} is not text")))
+    };
+    headers.get_all(name).iter().map(text).collect()
+}
+
+fn decode(text: &[u8]) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.iter().copied();
+    while let Some(byte) = rest.next() {
+        decoded.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || char::from(rest.next()?).to_digit(16);
+                u8::try_from(digit()? * 16 + digit()?).ok()?
+            }
+            byte => byte,
+        });
+    }
+    Some(decoded)
+}
+
+/// Runs one transfer to its end.
+async fn transfer(
+    shared: Arc<Shared>,
+    asked: Wanted,
+    source: Source,
+    incoming: Streaming<Packet>,
+    queue: mpsc::Sender<Item>,
+) {
+    let name = asked.name.clone();
+    let outcome = run(shared, asked, source, incoming, &queue).await;
+    match outcome {
+        Ok(()) => tracing::debug!(dir = name, "directory sent"),
+        Err(TransferError::Gone) => tracing::debug!(dir = name, "the builder hung up"),
+        Err(error) => {
+            let text = error.to_string();
+            tracing::debug!(dir = name, text, "directory not sent");
+            // The packet gives the builder our words; the status ends the call. If the queue is
+            // closed, the builder has left and does not want them.
+            if queue.send(Ok(vec![sender::failure(&text)])).await.is_ok() {
+                queue.send(Err(Status::aborted(text))).await.ok();
+            }
+        }
+    }
+}
+
+async fn run(
+    shared: Arc<Shared>,
+    asked: Wanted,
+    source: Source,
+    mut incoming: Streaming<Packet>,
+    queue: &mpsc::Sender<Item>,
+) -> Result<(), TransferError> {
+    let opened = spawn_blocking(move || Tree::open(&source)).await;
+    let tree = Arc::new(opened.map_err(|_| TransferError::Gone)??);
+    let sender = Arc::new(Mutex::new(Sender::default()));
+    let (requests, waiting) = mpsc::channel(REQUESTS);
+    let waiting = Arc::new(Mutex::new(waiting));
+
+    let mut threads = JoinSet::new();
+    let walker = Walker {
+        tree: Arc::clone(&tree),
+        sender: Arc::clone(&sender),
+        counts: shared.counts.clone(),
+        queue: queue.clone(),
+    };
+    threads.spawn_blocking(move || walker.run(&asked.lists));
+    let mut readers = 0;
+    loop {
+        let packet = tokio::select! {
+            packet = incoming.message() => packet,
+            Some(ended) = threads.join_next(), if !threads.is_empty() => {
+                ended.map_err(|_| TransferError::Gone)??;
+                continue;
+            }
+            () = queue.closed() => return Err(TransferError::Gone),
+        };
+        // A stream that breaks or ends before it is finished is a builder that left.
+        let Ok(Some(packet)) = packet else { return Err(TransferError::Gone) };
+        let asked = lock(&sender).receive(&packet)?;
+        match asked {
+            Asked::File(request) => {
+                if readers < READERS {
+                    readers += 1;
+                    let reader = Reader {
+                        tree: Arc::clone(&tree),
+                        waiting: Arc::clone(&waiting),
+                        counts: shared.counts.clone(),
+                        queue: queue.clone(),
+                    };
+                    threads.spawn_blocking(move || reader.run());
+                }
+                tokio::select! {
+                    sent = requests.send(request) => sent.map_err(|_| TransferError::Gone)?,
+                    () = queue.closed() => return Err(TransferError::Gone),
+                }
+            }
+            Asked::Finish => break,
+        }
+    }
+    drop(requests);
+    while let Some(ended) = threads.join_next().await {
+        ended.map_err(|_| TransferError::Gone)??;
+    }
+    queue.send(Ok(vec![sender::finish()])).await.map_err(|_| TransferError::Gone)
+}
+
+/// Announces a tree, on a blocking thread.
+struct Walker {
+    tree: Arc<Tree>,
+    sender: Arc<Mutex<Sender>>,
+    counts: ContextCounts,
+    queue: mpsc::Sender<Item>,
+}
+
+impl Walker {
+    fn run(self, lists: &FilterLists) -> Result<(), TransferError> {
+        let mut walk = Walk::new(&self.tree, lists)?;
+        let mut batch = Vec::with_capacity(BATCH);
+        while let Some(entry) = walk.next()? {
+            // The entry has an id from here on, but cannot be asked for before it is sent.
+            batch.push(lock(&self.sender).announce(entry.stat)?);
+            self.counts.0.announced.fetch_add(1, Ordering::Relaxed);
+            if batch.len() == BATCH {
+                send(&self.queue, std::mem::replace(&mut batch, Vec::with_capacity(BATCH)))?;
+            }
+        }
+        batch.push(lock(&self.sender).announce_end());
+        send(&self.queue, batch)
+    }
+}
+
+/// Reads files one after the other, on a blocking thread.
+struct Reader {
+    tree: Arc<Tree>,
+    waiting: Arc<Mutex<mpsc::Receiver<Request>>>,
+    counts: ContextCounts,
+    queue: mpsc::Sender<Item>,
+}
+
+impl Reader {
+    fn run(self) -> Result<(), TransferError> {
+        loop {
+            // Whoever waits here holds the lock; the others wait for the lock instead.
+            let Some(request) = lock(&self.waiting).blocking_recv() else { return Ok(()) };
+            self.send_file(&request)?;
+        }
+    }
+
+    fn send_file(&self, request: &Request) -> Result<(), TransferError> {
+        let mut content = self.tree.content(&request.path, request.size)?;
+        loop {
+            let data = content.next(&request.path)?;
+            let length = u64::try_from(data.len()).unwrap_or_default();
+            self.counts.0.bytes.fetch_add(length, Ordering::Relaxed);
+            let mut batch = vec![sender::data(request.id, data)];
+            let done = length == 0 || content.left() == 0;
+            if done {
+                self.counts.0.files.fetch_add(1, Ordering::Relaxed);
+                if length != 0 {
+                    batch.push(sender::data(request.id, bytes::Bytes::new()));
+                }
+            }
+            send(&self.queue, batch)?;
+            if done {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn send(queue: &mpsc::Sender<Item>, batch: Vec<Packet>) -> Result<(), TransferError> {
+    queue.blocking_send(Ok(batch)).map_err(|_| TransferError::Gone)
+}
+
+/// Locks what only ever holds whole states: a thread that died in between left none half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Wanted, decode};
+    use tonic::metadata::{MetadataMap, MetadataValue};
+
+    #[test]
+    fn headers_are_read_plain_and_encoded() {
+        let mut headers = MetadataMap::new();
+        let mut add = |name: &'static str, value: &'static str| {
+            headers.append(name, MetadataValue::from_static(value));
+        };
+        add("dir-name", "context");
+        add("exclude-patterns", "%C3%BCn%C3%AF%2A.md");
+        add("exclude-patterns", "%21secret%2Fkeep+it");
+        add("exclude-patterns-encoded", "1");
+        add("followpaths", "a+b%20");
+        let asked = Wanted::read(&headers).unwrap();
+        assert_eq!(asked.name, "context");
+        assert_eq!(asked.lists.exclude, ["ünï*.md", "!secret/keep it"]);
+        assert_eq!(asked.lists.follow, ["a+b%20"]);
+        assert!(asked.lists.include.is_empty());
+    }
+
+    #[test]
+    fn broken_encodings_are_refused() {
+        assert_eq!(decode(b"%4"), None);
+        assert_eq!(decode(b"%zz"), None);
+        let mut headers = MetadataMap::new();
+        headers.append("dir-name", MetadataValue::from_static("%ff"));
+        headers.append("dir-name-encoded", MetadataValue::from_static("1"));
+        assert!(Wanted::read(&headers).is_err());
+    }
+}
