@@ -9,12 +9,18 @@ mod filesync;
 mod health;
 mod id;
 mod open;
+mod secrets;
+mod ssh;
+mod upload;
 mod wire;
 
 pub use auth::{Auth, AuthRefused, RegistryAuth, TokenLent, TokenWanted};
 pub use filesync::{ContextCounts, FileSync};
 pub use id::random_id;
 pub use open::{OpenSession, SessionBuilder, SessionError};
+pub use secrets::{MAX_SECRET, SecretContent, SecretError, Secrets};
+pub use ssh::{KeyError, SshAgents, SshError};
+pub use upload::Upload;
 
 use tonic::service::RoutesBuilder;
 
