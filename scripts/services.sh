@@ -20,14 +20,14 @@ BED_CHECKOUT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly BED_CHECKOUT
 # shellcheck source=versions.env
 . "$BED_CHECKOUT/scripts/versions.env"
-for file in common packages builders registries images ssh; do
+for file in common packages builders registries images ssh git; do
   # shellcheck source=/dev/null
   . "$BED_CHECKOUT/scripts/bed/$file.sh"
 done
 
 readonly BED_ENV=$BED_CHECKOUT/target/services$BED_INSTANCE.env
 demo_parts="containerd dockerd registry base_images"
-all_parts="$demo_parts containerd_graphdriver dockerd_graphdriver token_server registry_token registry_basic private_bases base_debian buildkitd buildctl_container ssh"
+all_parts="$demo_parts containerd_graphdriver dockerd_graphdriver token_server registry_token registry_basic private_bases base_debian buildkitd buildctl_container ssh git"
 
 main() {
   local mode=${1:-all}
@@ -66,6 +66,7 @@ up() {
 down() {
   say "ending what was started"
   ssh_stop
+  stop_daemon git
   buildctl_container_stop
   stop_daemon buildkitd
   stop_daemon registry

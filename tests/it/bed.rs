@@ -103,6 +103,16 @@ pub fn base_debian_arm64() -> &'static str {
     part("BK_SYNC_TEST_BASE_DEBIAN_ARM64")
 }
 
+/// A git server's URL without a path; what lies in [`git_root`] is served below it.
+pub fn git() -> &'static str {
+    part("BK_SYNC_TEST_GIT")
+}
+
+/// The directory of bare repositories that [`git`] serves.
+pub fn git_root() -> &'static Path {
+    Path::new(part("BK_SYNC_TEST_GIT_ROOT"))
+}
+
 /// Path of one of the bed's programs: `docker`, `docker-buildx`, `buildctl`, `skopeo`.
 pub fn program(name: &str) -> String {
     let path = format!("{}/{name}", part("BK_SYNC_TEST_BIN"));
@@ -162,6 +172,7 @@ fn every_part_of_the_bed_is_there() {
     for reference in [base_arm64(), base_multi(), base_debian_arm64()] {
         assert!(reference.starts_with(registry()), "`{reference}` is not in the bed's registry");
     }
+    assert!(git().starts_with("git://") && git_root().is_dir());
     let names = [user().0, pull_only_user().0, brief_user().0];
     assert!(names.iter().collect::<std::collections::BTreeSet<_>>().len() == names.len());
 }
