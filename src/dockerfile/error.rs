@@ -17,7 +17,7 @@ use super::scalar::DurationError;
 #[error("{cause}")]
 pub struct Error {
     /// What is wrong.
-    pub cause: Cause,
+    pub cause: Box<Cause>,
     /// The lines that BuildKit names for it; none where the file as a whole is meant.
     pub lines: Option<Lines>,
     /// The very words that are wrong, where they are known.
@@ -73,7 +73,7 @@ impl From<Error> for Errors {
 /// A cause, and the words it is about where they are known; the reader adds the lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
-    pub(super) cause: Cause,
+    pub(super) cause: Box<Cause>,
     pub(super) span: Option<Span>,
 }
 
@@ -85,7 +85,7 @@ impl Fault {
 
 impl From<Cause> for Fault {
     fn from(cause: Cause) -> Self {
-        Self { cause, span: None }
+        Self { cause: Box::new(cause), span: None }
     }
 }
 
@@ -151,7 +151,7 @@ pub enum Cause {
     },
     /// The word of a heredoc cannot be read.
     #[error(transparent)]
-    HeredocWord(#[from] ExpandError),
+    HeredocWord(Box<ExpandError>),
     /// The word of a heredoc is one word with its quotes taken away, and several with them.
     #[error("internal lexing of heredoc produced inconsistent results: {0}")]
     HeredocAmbiguous(String),
@@ -280,6 +280,12 @@ pub enum Cause {
     Mount(#[from] MountError),
 }
 
+impl From<ExpandError> for Cause {
+    fn from(error: ExpandError) -> Self {
+        Self::HeredocWord(Box::new(error))
+    }
+}
+
 /// What can be wrong with a `--device`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
@@ -400,6 +406,10 @@ pub enum MountError {
 }
 
 impl Error {
+    pub(super) fn new(cause: Cause, lines: Option<Lines>) -> Self {
+        Self { cause: Box::new(cause), lines, span: None }
+    }
+
     /// What to do about it, where there is something to say beyond the message.
     pub fn hint(&self) -> Option<String> {
         self.cause.hint()

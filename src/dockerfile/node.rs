@@ -40,7 +40,7 @@ pub(super) enum Arguments {
     /// Names with values.
     Pairs(Vec<Pair>),
     /// The type of a `HEALTHCHECK`, and its command.
-    Typed(String, Box<Arguments>),
+    Typed(String, Box<Self>),
     /// The word of another instruction, and whether it can take heredocs here.
     Instruction {
         /// The word as written; empty where there is nothing.
@@ -235,7 +235,8 @@ mod tests {
         let line = "  run --a=b  x  y ";
         let cut = cut(line, '\\').unwrap();
         assert_eq!(cut.keyword, "run");
-        assert_eq!(&line[cut.flags[0].span.start..cut.flags[0].span.end], "--a=b");
+        let span = cut.flags[0].span;
+        assert_eq!(line.get(span.start..span.end), Some("--a=b"));
         assert_eq!(cut.args, Arguments::Words(vec!["x  y".into()]));
     }
 

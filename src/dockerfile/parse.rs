@@ -1,7 +1,7 @@
 //! From nodes to stages.
 
 use super::ast::{Dockerfile, GlobalArg, Instruction, Kind, Stage};
-use super::error::{Cause, Error, Errors};
+use super::error::{Cause, Error, Errors, Fault};
 use super::instruction::{self, Read};
 use super::lint::{Linter, rules};
 use super::node::{Keyword, Node};
@@ -15,7 +15,7 @@ use super::reader::{self, MAX_ERRORS, Reading};
 /// All that is wrong with it, up to a number; the first is what BuildKit would report.
 pub fn parse(source: &[u8], linter: &mut Linter) -> Result<Dockerfile, Errors> {
     if source.is_empty() {
-        return Err(Error { cause: Cause::EmptyFile, lines: None, span: None }.into());
+        return Err(Error::new(Cause::EmptyFile, None).into());
     }
     let Reading { escape, directives, nodes, mut errors } = reader::read(source);
     // What cannot be cut comes before all else, wherever it stands, and nothing is said then of
@@ -29,19 +29,19 @@ pub fn parse(source: &[u8], linter: &mut Linter) -> Result<Dockerfile, Errors> {
         }
     }
     let mut silent = Linter::default();
-    let mut stages = Stages::default();
+    let mut parts = Parts::default();
     for node in nodes {
         if errors.len() >= MAX_ERRORS {
             break;
         }
         let linter = if errors.is_empty() { &mut *linter } else { &mut silent };
-        if let Err(error) = stages.add(node, linter) {
+        if let Err(error) = parts.add(node, linter) {
             errors.push(error);
         }
     }
-    let Stages { global_args, stages, .. } = stages;
+    let Parts { global_args, stages, .. } = parts;
     if stages.is_empty() && errors.is_empty() {
-        errors.push(Error { cause: Cause::NoStages, lines: None, span: None });
+        errors.push(Error::new(Cause::NoStages, None));
     }
     if let Some(errors) = Errors::from_list(errors) {
         return Err(errors);
@@ -61,19 +61,20 @@ pub fn parse_trigger(text: &str, lines: Lines) -> Result<Instruction, Error> {
     if let Some(error) = errors.into_iter().next() {
         return Err(at(error));
     }
-    let cause = |cause| Error { cause, lines: Some(lines), span: None };
+    let cause = |cause| Error::new(cause, Some(lines));
     let [mut node] = <[Node; 1]>::try_from(nodes).map_err(|_| cause(Cause::TriggerNotSingle))?;
     node.lines = lines;
     let mut silent = Linter::default();
     match instruction::read(&node, &mut silent.scope(&[])) {
-        Ok(Read::Instruction(kind)) => Ok(Instruction { origin: instruction::origin(&node), kind }),
+        Ok(Read::Instruction(kind)) => Ok(Instruction { origin: instruction::origin(node), kind }),
         Ok(Read::From(_)) => Err(cause(Cause::TriggerFrom)),
         Err(fault) => Err(at(fault.at(lines, node.span))),
     }
 }
 
+/// What has been read so far.
 #[derive(Default)]
-struct Stages {
+struct Parts {
     global_args: Vec<GlobalArg>,
     stages: Vec<Stage>,
     /// What stands before the first `FROM` is no longer told: it was once, or that `FROM` could not
@@ -81,7 +82,7 @@ struct Stages {
     stage_is_known_missing: bool,
 }
 
-impl Stages {
+impl Parts {
     fn add(&mut self, node: Node, linter: &mut Linter) -> Result<(), Error> {
         let mut scope = linter.scope(&node.comments);
         let is_from =
@@ -96,7 +97,7 @@ impl Stages {
                 return Err(fault.at(node.lines, node.span));
             }
         };
-        let origin = instruction::origin(&node);
+        let origin = instruction::origin(node);
         match (read, self.stages.last_mut()) {
             (Read::From(from), _) => {
                 self.stages.push(Stage { origin, from, instructions: Vec::new() });
@@ -110,11 +111,8 @@ impl Stages {
             (Read::Instruction(_), None) if self.stage_is_known_missing => {}
             (Read::Instruction(kind), None) => {
                 self.stage_is_known_missing = true;
-                return Err(Error {
-                    cause: Cause::BeforeFrom { instruction: kind.name() },
-                    lines: Some(origin.lines),
-                    span: Some(origin.span),
-                });
+                let cause = Cause::BeforeFrom { instruction: kind.name() };
+                return Err(Fault::from(cause).at(origin.lines, origin.span));
             }
         }
         Ok(())

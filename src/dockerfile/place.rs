@@ -60,7 +60,7 @@ impl Span {
     pub fn position(self, source: &[u8]) -> (usize, usize) {
         let before = source.get(..self.start).unwrap_or(source);
         let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let line = before.split(|&byte| byte == b'\n').count();
         (line, before.len() - line_start + 1)
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn read(source: &[u8]) -> Reading {
     let mut reader = Reader {
         lines: PhysicalLines::new(source, start),
         current: 0,
-        directive_reader: directive::Reader::new("#", 0),
+        directives: directive::Reader::new("#", 0),
         comments: Vec::new(),
         reading: Reading {
             escape: '\\',
@@ -44,7 +44,7 @@ struct Reader<'a> {
     lines: PhysicalLines<'a>,
     /// How many lines have been read.
     current: u32,
-    directive_reader: directive::Reader,
+    directives: directive::Reader,
     comments: Vec<String>,
     reading: Reading,
 }
@@ -59,15 +59,15 @@ impl<'a> Reader<'a> {
             let text = text.trim_end_matches(['\r', '\n']);
             let before = text.len() - text.trim_start().len();
             let text = text.trim_start();
-            if !self.directive_reader.is_done() {
+            if !self.directives.is_done() {
                 match self.directive(text) {
                     Ok(()) => {}
                     Err(cause) => {
                         // The escape character is in doubt, so nothing more can be read. BuildKit
                         // counts this line from 0.
-                        let span = Some(Span::new(line.start, line.end()));
-                        let lines = Some(Lines::one(self.current));
-                        self.reading.errors.push(Error { cause, lines, span });
+                        let span = Span::new(line.start, line.end());
+                        let error = Fault::from(cause).at(Lines::one(self.current), span);
+                        self.reading.errors.push(error);
                         return;
                     }
                 }
@@ -98,7 +98,7 @@ impl<'a> Reader<'a> {
     }
 
     fn directive(&mut self, text: &str) -> Result<(), Cause> {
-        let found = self.directive_reader.read(text);
+        let found = self.directives.read(text);
         let Some(directive) = found.map_err(|repeated| Cause::DirectiveRepeated(repeated.0))?
         else {
             return Ok(());
@@ -178,7 +178,7 @@ impl<'a> Reader<'a> {
 
     fn heredoc(&mut self, announced: Announced, end: &mut usize) -> Result<Heredoc, Cause> {
         let mut content = Vec::new();
-        while let Some(line) = self.lines.next() {
+        for line in self.lines.by_ref() {
             self.current = self.current.saturating_add(1);
             *end = line.end();
             let mut word = trim_newline(line.bytes);
@@ -202,7 +202,7 @@ impl<'a> Reader<'a> {
 
     /// What can only be told at the end of the file.
     fn end(&mut self) {
-        let last = |cause| Error { cause, lines: Some(Lines::one(self.current)), span: None };
+        let last = |cause| Error::new(cause, Some(Lines::one(self.current)));
         if self.reading.nodes.is_empty() {
             if self.reading.errors.is_empty() {
                 self.reading.errors.push(last(Cause::NoInstructions));

@@ -17,5 +17,6 @@ mod bed;
 mod conformance_filesync;
 mod conformance_ignore;
 mod dockerfile;
+mod dockerfile_properties;
 mod edges;
 mod expand;

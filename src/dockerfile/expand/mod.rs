@@ -81,7 +81,7 @@ pub struct Expansion {
 #[error("failed to process {}: {fault}", quote(.word))]
 pub struct ExpandError {
     /// The whole word.
-    pub word: String,
+    pub word: Box<str>,
     /// What is wrong in it.
     pub fault: Fault,
     /// The names met before.
@@ -215,7 +215,7 @@ impl Expander {
         let mut lexer = Lexer::new(*self, text, variables, false);
         match lexer.until(None, self.keep_escapes) {
             Ok((result, _)) => Ok(Expansion { text: result, names: lexer.names }),
-            Err(fault) => Err(ExpandError { word: text.to_owned(), fault, names: lexer.names }),
+            Err(fault) => Err(ExpandError { word: text.into(), fault, names: lexer.names }),
         }
     }
 
@@ -227,7 +227,7 @@ impl Expander {
         let mut lexer = Lexer::new(*self, text, variables, true);
         match lexer.until(None, self.keep_escapes) {
             Ok((_, words)) => Ok(words),
-            Err(fault) => Err(ExpandError { word: text.to_owned(), fault, names: lexer.names }),
+            Err(fault) => Err(ExpandError { word: text.into(), fault, names: lexer.names }),
         }
     }
 }

@@ -131,17 +131,13 @@ fn expand_template(out: &mut String, template: &str, found: &str) {
             rest = after;
             continue;
         }
-        let (name, after) = match after.strip_prefix('{') {
-            Some(braced) => match braced.split_once('}') {
-                Some((name, after)) if !name.is_empty() && name.chars().all(is_name) => {
-                    (name, after)
-                }
-                _ => ("", after),
-            },
-            None => {
-                let end = after.find(|c| !is_name(c)).unwrap_or(after.len());
-                after.split_at(end)
-            }
+        let (name, after) = if let Some(braced) = after.strip_prefix('{') {
+            let closed = braced.split_once('}');
+            let named = |name: &str| !name.is_empty() && name.chars().all(is_name);
+            closed.filter(|(name, _)| named(name)).unwrap_or(("", after))
+        } else {
+            let end = after.find(|c| !is_name(c)).unwrap_or(after.len());
+            after.split_at(end)
         };
         match name {
             "" => out.push('$'),

@@ -83,3 +83,11 @@ fn a_lookup_may_be_anything() {
     }
     assert_eq!(Expander::new('\\').word("$a ${abc}", &Lengths).unwrap().text, "1 3");
 }
+
+#[test]
+fn templates_with_braces_that_name_nothing_stay() {
+    let pairs = [("V", "a")];
+    assert_eq!(word("${V//a/'${}x'}", &pairs), "${}x");
+    assert_eq!(word("${V//a/'${0'}", &pairs), "${0");
+    assert_eq!(word("${V//a/'${a-b}'}", &pairs), "${a-b}");
+}

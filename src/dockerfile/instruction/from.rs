@@ -1,6 +1,6 @@
 //! `FROM`.
 
-use super::{Cause, Fault, From, Request, Scope, doc_comment, report_description};
+use super::{Cause, Fault, From, Request, Scope, doc_comments, report_description};
 use crate::dockerfile::flags::Shape;
 use crate::dockerfile::lint::rules;
 use crate::dockerfile::node::Node;
@@ -14,7 +14,10 @@ pub(super) fn read(request: &Request<'_>, scope: &mut Scope<'_>) -> Result<From,
     }
     Ok(From {
         base: request.words().first().cloned().unwrap_or_default(),
-        doc_comment: name.as_deref().and_then(|name| doc_comment(comments, name)),
+        doc_comment: name
+            .as_deref()
+            .and_then(|name| doc_comments(comments, &[name]).remove(name))
+            .map(str::to_owned),
         name,
         platform: Some(flags.text("platform")).filter(|platform| !platform.is_empty()),
     })

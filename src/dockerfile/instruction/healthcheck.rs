@@ -50,7 +50,7 @@ fn duration(flags: &mut Values, name: &'static str) -> Result<i64, Fault> {
     let Some((text, span)) = flags.texts(name).pop().filter(|(text, _)| !text.is_empty()) else {
         return Ok(0);
     };
-    let fault = |cause| Fault { cause, span: Some(span) };
+    let fault = |cause| Fault { cause: Box::new(cause), span: Some(span) };
     let duration = scalar::duration(&text).map_err(|error| fault(error.into()))?;
     if duration != 0 && duration < MILLISECOND {
         return Err(fault(Cause::DurationTooShort(name)));
@@ -63,7 +63,7 @@ fn retries(flags: &mut Values) -> Result<i32, Fault> {
     else {
         return Ok(0);
     };
-    let fault = |cause| Fault { cause, span: Some(span) };
+    let fault = |cause| Fault { cause: Box::new(cause), span: Some(span) };
     let retries: i32 = text.parse().map_err(|_| fault(Cause::Retries(text)))?;
     if retries < 0 { Err(fault(Cause::NegativeRetries(retries))) } else { Ok(retries) }
 }

@@ -12,6 +12,8 @@ mod plain;
 mod run;
 mod value;
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use super::ast::{From, Kind, Origin};
 use super::error::{Cause, Fault};
 use super::flags::{self, Known, Values};
@@ -114,22 +116,28 @@ pub(super) fn read(node: &Node, scope: &mut Scope<'_>) -> Result<Read, Fault> {
 }
 
 /// Where a node stands and how it was written.
-pub(super) fn origin(node: &Node) -> Origin {
-    Origin {
-        keyword: node.keyword.clone(),
-        code: node.line.trim().to_owned(),
-        lines: node.lines,
-        span: node.span,
-        comments: node.comments.clone(),
-    }
+pub(super) fn origin(node: Node) -> Origin {
+    let Node { keyword, line, lines, span, comments, .. } = node;
+    let trimmed = line.trim();
+    let code = if trimmed.len() == line.len() { line } else { trimmed.to_owned() };
+    Origin { keyword, code, lines, span, comments }
 }
 
-/// What the comments say of a name: the text after it, in the first that starts with it.
-fn doc_comment(comments: &[String], name: &str) -> Option<String> {
-    comments
-        .iter()
-        .find_map(|comment| comment.strip_prefix(name)?.strip_prefix(' '))
-        .map(str::to_owned)
+/// What the comments say of each name: the text after it, in the first that starts with it. Names
+/// are looked up by their length, so that many names under many comments stay cheap.
+fn doc_comments<'a>(comments: &'a [String], names: &[&str]) -> HashMap<&'a str, &'a str> {
+    let wanted: HashSet<&str> = names.iter().copied().collect();
+    let lengths: BTreeSet<usize> = wanted.iter().map(|name| name.len()).collect();
+    let mut found = HashMap::new();
+    for comment in comments {
+        for &length in lengths.range(..comment.len()) {
+            let Some((name, rest)) = comment.split_at_checked(length) else { continue };
+            if let (true, Some(text)) = (wanted.contains(name), rest.strip_prefix(' ')) {
+                found.entry(name).or_insert(text);
+            }
+        }
+    }
+    found
 }
 
 /// Reports comments that look like a description of `names` and are none.

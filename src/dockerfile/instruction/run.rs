@@ -12,7 +12,7 @@ pub(super) fn read(request: &Request<'_>) -> Result<Run, Fault> {
         ("security", Shape::Text),
     ])?;
     let names = flags.names().map(str::to_owned).collect();
-    let located = |span| move |cause: Cause| Fault { cause, span: Some(span) };
+    let located = |span| move |cause: Cause| Fault { cause: Box::new(cause), span: Some(span) };
     let devices = flags
         .texts("device")
         .into_iter()

@@ -1,6 +1,6 @@
 //! Names and values: `ARG`, `ENV` and `LABEL`.
 
-use super::{Cause, Fault, Request, Scope, doc_comment, report_description};
+use super::{Cause, Fault, Request, Scope, doc_comments, report_description};
 use crate::dockerfile::ast::{Arg, ArgName, Pair};
 use crate::dockerfile::node::Arguments;
 
@@ -22,7 +22,6 @@ pub(super) fn read_arg(request: &Request<'_>, scope: &mut Scope<'_>) -> Result<A
     if request.words().is_empty() {
         return Err(Cause::NoArgument(request.name).into());
     }
-    let comments = &request.node.comments;
     let mut names = Vec::with_capacity(request.words().len());
     for word in request.words() {
         let (key, value) = match word.split_once('=') {
@@ -30,10 +29,16 @@ pub(super) fn read_arg(request: &Request<'_>, scope: &mut Scope<'_>) -> Result<A
             Some((key, value)) => (key, Some(value.to_owned())),
             None => (word.as_str(), None),
         };
-        let doc_comment = doc_comment(comments, key);
-        names.push(ArgName { key: key.to_owned(), value, doc_comment });
+        names.push(ArgName { key: key.to_owned(), value, doc_comment: None });
     }
-    let keys: Vec<&str> = names.iter().map(|name| name.key.as_str()).collect();
-    report_description(request.node, "ARG", &keys, scope);
+    let comments = &request.node.comments;
+    if !comments.is_empty() {
+        let keys: Vec<&str> = names.iter().map(|name| name.key.as_str()).collect();
+        report_description(request.node, "ARG", &keys, scope);
+        let docs = doc_comments(comments, &keys);
+        for name in &mut names {
+            name.doc_comment = docs.get(name.key.as_str()).map(|&text| text.to_owned());
+        }
+    }
     Ok(Arg { names })
 }
