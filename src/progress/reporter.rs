@@ -4,6 +4,7 @@ use super::{plain::Plain, rawjson, state::State, summary::Summary, synthetic::Sy
 use crate::event::{Event, Events};
 use std::{
     collections::BTreeSet,
+    fmt::Write as _,
     io::Write,
     sync::{
         Arc,
@@ -160,9 +161,8 @@ impl Reader {
             plain.write(&self.state, &changes, now, text);
             let dropped = self.dropped.swap(0, Ordering::Relaxed);
             if dropped > 0 {
-                text.push_str(&format!(
-                    "… {dropped} bytes of output were dropped: stderr is too slow\n"
-                ));
+                let _cannot_fail =
+                    writeln!(text, "… {dropped} bytes of output were dropped: stderr is too slow");
             }
         }
     }

@@ -14,6 +14,7 @@
 )]
 
 mod bed;
+mod cli;
 mod conformance_filesync;
 mod conformance_ignore;
 mod dockerfile;
