@@ -139,11 +139,6 @@ impl State {
         self.steps.get(index)
     }
 
-    /// The step of a vertex.
-    pub(super) fn step_of(&self, digest: &str) -> Option<&Step> {
-        self.step(*self.by_digest.get(digest)?)
-    }
-
     /// Warnings of the frontend, each once.
     pub(super) fn warnings(&self) -> &[VertexWarning] {
         &self.warnings
