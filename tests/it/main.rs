@@ -17,6 +17,7 @@ mod bed;
 mod cli;
 mod conformance_filesync;
 mod conformance_ignore;
+mod dial;
 mod dockerfile;
 mod dockerfile_properties;
 mod edges;
