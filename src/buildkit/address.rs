@@ -227,7 +227,9 @@ pub struct AddressError {
 #[non_exhaustive]
 pub enum Problem {
     /// The container's name is missing or cannot be one.
-    #[error("a container's name has only letters, digits and `_.-`, and begins with neither `.` nor `-`")]
+    #[error(
+        "a container's name has only letters, digits and `_.-`, and begins with neither `.` nor `-`"
+    )]
     Container,
     /// There is nothing.
     #[error("it is empty")]
@@ -274,9 +276,11 @@ impl AddressError {
     /// What to write instead.
     pub fn fix(&self) -> String {
         match &self.problem {
-            Problem::Container => "write `docker-container://NAME`, with the name that `docker ps` \
+            Problem::Container => {
+                "write `docker-container://NAME`, with the name that `docker ps` \
                                    shows"
-                .to_owned(),
+                    .to_owned()
+            }
             Problem::KubeName { .. } => {
                 "write `kube-pod://POD?namespace=NAMESPACE&container=CONTAINER`".to_owned()
             }
@@ -288,7 +292,8 @@ impl AddressError {
                 format!("it takes `{}`", known.join("`, `"))
             }
             Problem::Place(PlaceError::NoPort) => {
-                "add the port: buildkitd's is often 1234, Docker's 2375, or 2376 with TLS".to_owned()
+                "add the port: buildkitd's is often 1234, Docker's 2375, or 2376 with TLS"
+                    .to_owned()
             }
             Problem::Place(PlaceError::Password) => {
                 "leave the password out, and give ssh a key".to_owned()
@@ -381,7 +386,9 @@ fn container(text: &str) -> Result<String, Problem> {
 fn kube_pod(text: &str, parameters: &Parameters) -> Result<KubePod, Problem> {
     let name = |what, name: String| {
         let good = name.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c));
+            && name
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c));
         if good { Ok(name) } else { Err(Problem::KubeName { what }) }
     };
     let optional = |what| parameters.get(what).map(|value| name(what, value)).transpose();
@@ -441,7 +448,11 @@ mod tests {
     #[test]
     fn wrong_addresses_say_what_and_how_to_mend_it() {
         for (text, message, fix) in [
-            ("", "`` is not a builder's address: it is empty", "write `unix:///path`, `tcp://host:port`"),
+            (
+                "",
+                "`` is not a builder's address: it is empty",
+                "write `unix:///path`, `tcp://host:port`",
+            ),
             ("/run/b.sock", "it has no scheme", "write `unix:///run/b.sock`"),
             ("builder:1234", "it has no scheme", "write `tcp://builder:1234`"),
             ("builder", "it has no scheme", "write `unix:///path`, `tcp://host:port`"),
@@ -450,12 +461,32 @@ mod tests {
             ("tcp://builder:1234/path", "the port is not a number", "write `unix:///path`"),
             ("https://builder:1234", "there is no scheme `https`", "write `tcp://host:port` (TLS"),
             ("npipe:////./pipe/x", "there is no scheme `npipe`", "named pipes are Windows' own"),
-            ("docker-container://", "a container's name has only", "write `docker-container://NAME`"),
-            ("docker-container://--privileged", "a container's name has only", "write `docker-container://NAME`"),
-            ("podman-container://a b", "a container's name has only", "write `docker-container://NAME`"),
+            (
+                "docker-container://",
+                "a container's name has only",
+                "write `docker-container://NAME`",
+            ),
+            (
+                "docker-container://--privileged",
+                "a container's name has only",
+                "write `docker-container://NAME`",
+            ),
+            (
+                "podman-container://a b",
+                "a container's name has only",
+                "write `docker-container://NAME`",
+            ),
             ("kube-pod://", "the pod is not a name", "write `kube-pod://POD?namespace"),
-            ("kube-pod://b?namespace=A", "the namespace is not a name", "write `kube-pod://POD?namespace"),
-            ("kube-pod://b?name=x", "it has no parameter `name`", "it takes `context`, `namespace`, `container`, `kubeconfig`"),
+            (
+                "kube-pod://b?namespace=A",
+                "the namespace is not a name",
+                "write `kube-pod://POD?namespace",
+            ),
+            (
+                "kube-pod://b?name=x",
+                "it has no parameter `name`",
+                "it takes `context`, `namespace`, `container`, `kubeconfig`",
+            ),
             ("ssh://host?x=y", "it has no parameter `x`", "leave out all that follows"),
             ("ssh://-oProxyCommand=x", "the host name is not one", "write `unix:///path`"),
         ] {
@@ -467,7 +498,9 @@ mod tests {
 
     #[test]
     fn passwords_are_not_repeated() {
-        for text in ["ssh://ann:hunter2@host", "docker+ssh://ann:hunter2@host", "http://ann:hunter2@host:1"] {
+        for text in
+            ["ssh://ann:hunter2@host", "docker+ssh://ann:hunter2@host", "http://ann:hunter2@host:1"]
+        {
             let error = text.parse::<Address>().unwrap_err();
             assert!(!format!("{error} {error:?} {}", error.fix()).contains("hunter2"), "{error}");
         }

@@ -1,7 +1,9 @@
 //! One Docker Engine: requests, answers of bounded size, and protocol upgrades.
 
 use super::{Endpoint, Error};
-use crate::transport::{ByteStream, OpenError, TlsError, child::LastWords, open_tcp, open_unix, tls};
+use crate::transport::{
+    ByteStream, OpenError, TlsError, child::LastWords, open_tcp, open_unix, tls,
+};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};

@@ -101,7 +101,9 @@ pub enum ContextError {
         source: serde_json::Error,
     },
     /// The context asks us to trust whoever answers.
-    #[error("the Docker context `{name}` asks to skip the check of the server's certificate, which bk-sync never does")]
+    #[error(
+        "the Docker context `{name}` asks to skip the check of the server's certificate, which bk-sync never does"
+    )]
     Unverified {
         /// The context.
         name: String,
@@ -157,7 +159,11 @@ impl Settings {
     ///
     /// # Errors
     /// What was chosen does not exist, cannot be read or is no Engine's address.
-    pub fn resolve(&self, explicit: Option<&str>, read: Reader<'_>) -> Result<Target, ContextError> {
+    pub fn resolve(
+        &self,
+        explicit: Option<&str>,
+        read: Reader<'_>,
+    ) -> Result<Target, ContextError> {
         let host = self.host.as_deref().filter(|host| !host.is_empty());
         let chosen = match (explicit, host) {
             (Some(name), _) => Some(name.to_owned()),
@@ -222,7 +228,9 @@ impl Settings {
             Endpoint::Tcp(_) if docker.skip_tls_verify => {
                 return Err(ContextError::Unverified { name });
             }
-            Endpoint::Tcp(_) => present(&folder.join("contexts/tls").join(&id).join("docker"), read),
+            Endpoint::Tcp(_) => {
+                present(&folder.join("contexts/tls").join(&id).join("docker"), read)
+            }
             Endpoint::Unix(_) | Endpoint::Ssh { .. } => tls::Files::default(),
         };
         Ok(Target { endpoint, tls, origin: Origin::Context(name) })
@@ -284,7 +292,12 @@ mod tests {
     ) -> Result<Target, ContextError> {
         let files: BTreeMap<PathBuf, String> = files
             .iter()
-            .map(|(path, text)| (PathBuf::from(path.replace("FAR", &super::directory_of("far"))), (*text).to_owned()))
+            .map(|(path, text)| {
+                (
+                    PathBuf::from(path.replace("FAR", &super::directory_of("far"))),
+                    (*text).to_owned(),
+                )
+            })
             .collect();
         let read = |path: &Path| match files.get(path) {
             Some(text) if text == "DENIED" => Err(io::ErrorKind::PermissionDenied.into()),
@@ -379,11 +392,27 @@ mod tests {
         for (explicit, files, message) in [
             (Some("far"), vec![], "there is no Docker context `far`"),
             (None, vec![CURRENT], "there is no Docker context `far`"),
-            (None, vec![("/h/.docker/config.json", "{")], "`/h/.docker/config.json` is not what Docker writes"),
-            (None, vec![("/h/.docker/config.json", "DENIED")], "`/h/.docker/config.json` cannot be read"),
+            (
+                None,
+                vec![("/h/.docker/config.json", "{")],
+                "`/h/.docker/config.json` is not what Docker writes",
+            ),
+            (
+                None,
+                vec![("/h/.docker/config.json", "DENIED")],
+                "`/h/.docker/config.json` cannot be read",
+            ),
             (Some("far"), vec![(META, "{}")], "the Docker context `far` names no Docker Engine"),
-            (Some("far"), vec![(META, r#"{"Endpoints":{"docker":{"Host":"npipe:////./x"}}}"#)], "the Docker context `far`: a Docker Engine cannot be reached by `npipe://`"),
-            (Some("far"), vec![(META, r#"{"Endpoints":{"docker":{"Host":"tcp://x","SkipTLSVerify":true}}}"#)], "the Docker context `far` asks to skip"),
+            (
+                Some("far"),
+                vec![(META, r#"{"Endpoints":{"docker":{"Host":"npipe:////./x"}}}"#)],
+                "the Docker context `far`: a Docker Engine cannot be reached by `npipe://`",
+            ),
+            (
+                Some("far"),
+                vec![(META, r#"{"Endpoints":{"docker":{"Host":"tcp://x","SkipTLSVerify":true}}}"#)],
+                "the Docker context `far` asks to skip",
+            ),
         ] {
             let error = resolve(&settings(), explicit, &files).unwrap_err();
             assert!(error.to_string().starts_with(message), "{error}");

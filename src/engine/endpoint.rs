@@ -35,9 +35,9 @@ impl FromStr for Endpoint {
         match scheme {
             "unix" if rest.starts_with('/') => Ok(Self::Unix(PathBuf::from(rest))),
             "unix" => Err(EndpointError::RelativeSocket { given: text.to_owned() }),
-            "tcp" | "http" | "https" => {
-                HostPort::parse(rest.trim_end_matches('/'), Some(PORT)).map(Self::Tcp).map_err(place)
-            }
+            "tcp" | "http" | "https" => HostPort::parse(rest.trim_end_matches('/'), Some(PORT))
+                .map(Self::Tcp)
+                .map_err(place),
             "ssh" => {
                 let (target, socket) = match rest.split_once('/') {
                     Some((target, "")) => (target, None),
@@ -116,10 +116,22 @@ mod tests {
     #[test]
     fn what_it_may_not_say() {
         for (text, error) in [
-            ("/var/run/docker.sock", "`/var/run/docker.sock` has no scheme (such as `unix://` or `tcp://`)"),
-            ("unix://docker.sock", "`unix://docker.sock` needs an absolute path (three slashes: `unix:///run/docker.sock`)"),
-            ("npipe:////./pipe/docker", "a Docker Engine cannot be reached by `npipe://` from here (only unix, tcp, ssh)"),
-            ("ssh://ann:pw@host", "the `ssh://` address is not one: a password cannot be part of an address"),
+            (
+                "/var/run/docker.sock",
+                "`/var/run/docker.sock` has no scheme (such as `unix://` or `tcp://`)",
+            ),
+            (
+                "unix://docker.sock",
+                "`unix://docker.sock` needs an absolute path (three slashes: `unix:///run/docker.sock`)",
+            ),
+            (
+                "npipe:////./pipe/docker",
+                "a Docker Engine cannot be reached by `npipe://` from here (only unix, tcp, ssh)",
+            ),
+            (
+                "ssh://ann:pw@host",
+                "the `ssh://` address is not one: a password cannot be part of an address",
+            ),
         ] {
             assert_eq!(text.parse::<Endpoint>().unwrap_err().to_string(), error);
         }

@@ -107,7 +107,10 @@ impl ExecVoice {
         let words = self.tail.text();
         let how = match code {
             Some(code) => {
-                format!("`{}` in container `{}` ended with exit code {code}", self.command, self.container)
+                format!(
+                    "`{}` in container `{}` ended with exit code {code}",
+                    self.command, self.container
+                )
             }
             None if words.is_empty() => return None,
             None => format!("`{}` in container `{}` says", self.command, self.container),

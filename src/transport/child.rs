@@ -40,8 +40,7 @@ impl Program {
     /// # Errors
     /// It could not be started.
     pub fn start(&self) -> Result<(ByteStream, LastWords), OpenError> {
-        let failed =
-            |source| OpenError::Program { program: self.name.clone(), source };
+        let failed = |source| OpenError::Program { program: self.name.clone(), source };
         let mut child = Command::new(&self.name)
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
@@ -267,7 +266,9 @@ mod tests {
     async fn a_program_that_is_not_there_is_named() {
         let program = Program { name: "no-such-program-here".to_owned(), ..shell("") };
         let error = program.start().unwrap_err();
-        assert!(matches!(&error, OpenError::Program { program, .. } if program == "no-such-program-here"));
+        assert!(
+            matches!(&error, OpenError::Program { program, .. } if program == "no-such-program-here")
+        );
     }
 
     #[test]

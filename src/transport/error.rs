@@ -103,9 +103,7 @@ impl OpenError {
             Self::Refused { .. } => {
                 Some("start the daemon that should listen there, or correct the address".to_owned())
             }
-            Self::Resolve { .. } => {
-                Some("check the host name in the builder's address".to_owned())
-            }
+            Self::Resolve { .. } => Some("check the host name in the builder's address".to_owned()),
             Self::Program { program, .. } => {
                 Some(format!("install `{program}`, or put it in `PATH`"))
             }
@@ -209,9 +207,11 @@ impl TlsError {
             Self::NotTls { .. } => {
                 "leave the TLS options out, or ask for the port that speaks TLS".to_owned()
             }
-            Self::Refused { .. } => "give a client certificate that the builder's authority signed: \
+            Self::Refused { .. } => {
+                "give a client certificate that the builder's authority signed: \
                                      `--tlscert` and `--tlskey`"
-                .to_owned(),
+                    .to_owned()
+            }
             Self::WrongName { .. } => {
                 "name the builder as its certificate does with `--tlsservername`".to_owned()
             }

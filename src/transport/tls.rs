@@ -140,8 +140,7 @@ pub fn explain(source: io::Error, place: &str, name: &str) -> TlsError {
         }
         Some(source @ rustls::Error::InvalidCertificate(_)) => match &source {
             rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName
-                | CertificateError::NotValidForNameContext { .. },
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             ) => TlsError::WrongName { place, name: name.to_owned(), source },
             _ => TlsError::Untrusted { place, source },
         },
@@ -196,10 +195,12 @@ mod tests {
         let key = rcgen::generate_simple_self_signed(["builder".to_owned()]).unwrap();
         let path = folder.path().join("cert.pem");
         std::fs::write(&path, key.cert.pem()).unwrap();
-        let files =
-            Files { ca: Some(path.clone()), cert: Some(path.clone()), ..Files::default() };
+        let files = Files { ca: Some(path.clone()), cert: Some(path.clone()), ..Files::default() };
         let error = Client::load(&files, Protocol::Http2).unwrap_err();
-        assert_eq!(error.to_string(), "a client certificate needs its key: only the certificate is given");
+        assert_eq!(
+            error.to_string(),
+            "a client certificate needs its key: only the certificate is given"
+        );
         assert_eq!(error.fix().unwrap(), "give both `--tlscert` and `--tlskey`, or neither");
     }
 

@@ -103,9 +103,9 @@ impl Cause {
             Self::EngineWithoutBuildkit { podman: false, .. } => {
                 Some("use Docker 18.09 or newer, or a buildkitd of your own".to_owned())
             }
-            Self::Other { answered: Answered::Tls } => {
-                Some("give `--tlscacert`, and `--tlscert` and `--tlskey` if it asks for them".to_owned())
-            }
+            Self::Other { answered: Answered::Tls } => Some(
+                "give `--tlscacert`, and `--tlscert` and `--tlskey` if it asks for them".to_owned(),
+            ),
             Self::Other { answered: Answered::Ssh } => {
                 Some("write `ssh://user@host` to reach a builder over ssh".to_owned())
             }
@@ -186,14 +186,19 @@ mod tests {
         for (head, answered) in [
             (&b""[..], None),
             (b"\0\0\x18\x04\0\0\0\0\0", None),
-            (b"HTTP/1.1 400 Bad Request\r\nContent-Type: x", Some(Answered::Http("HTTP/1.1 400 Bad Request".to_owned()))),
+            (
+                b"HTTP/1.1 400 Bad Request\r\nContent-Type: x",
+                Some(Answered::Http("HTTP/1.1 400 Bad Request".to_owned())),
+            ),
             (b"\x15\x03\x01\0\x02\x02\x46", Some(Answered::Tls)),
             (b"SSH-2.0-OpenSSH_9.2\r\n", Some(Answered::Ssh)),
             (b"\x7f\x1b[31m", Some(Answered::Noise(r"\x7f\x1b[31m".to_owned()))),
         ] {
             assert_eq!(Answered::of(head), answered);
         }
-        assert!(matches!(Answered::of(&[b'x'; 300]), Some(Answered::Noise(text)) if text.len() == 60));
+        assert!(
+            matches!(Answered::of(&[b'x'; 300]), Some(Answered::Noise(text)) if text.len() == 60)
+        );
     }
 
     #[test]

@@ -48,11 +48,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            tls: tls::Files::default(),
-            timeout: TIMEOUT,
-            docker: engine::Settings::default(),
-        }
+        Self { tls: tls::Files::default(), timeout: TIMEOUT, docker: engine::Settings::default() }
     }
 }
 
@@ -87,28 +83,38 @@ impl Connection {
 /// # Errors
 /// Nobody answers there in time, or whoever answers is no builder.
 pub async fn connect(address: &Address, options: &Options) -> Result<Connection, ConnectError> {
-    let route =
-        Route::to(address, options).map_err(|cause| ConnectError::new(address, cause))?;
-    match attempt(address, options, route.clone()).await {
-        Ok(connection) => Ok(connection),
-        // An HTTP/1 server on a plain socket: most Docker Engines are one.
-        Err(Cause::Other { answered: Answered::Http(line) }) => {
-            let again = match route.as_engine(options) {
-                Some(Ok(engine)) => attempt(address, options, Route::Engine(engine)).await,
-                Some(Err(cause)) => Err(cause),
-                None => Err(Cause::Other { answered: Answered::Http(line) }),
-            };
-            again.map_err(|cause| ConnectError::new(address, cause))
+    let route = Route::to(address, options).map_err(|cause| ConnectError::new(address, cause))?;
+    let outcome = match attempt(address, options, route.clone()).await {
+        // An HTTP/1 server takes our first bytes for nonsense, and often hangs up before its
+        // complaint is read: it may well be a Docker Engine.
+        Err(cause @ (Cause::Other { answered: Answered::Http(_) } | Cause::Closed)) => {
+            match route.as_engine(options) {
+                Some(engine) => attempt_engine(address, options, engine, cause).await,
+                None => Err(cause),
+            }
         }
-        Err(cause) => Err(ConnectError::new(address, cause)),
-    }
+        outcome => outcome,
+    };
+    outcome.map_err(|cause| ConnectError::new(address, cause))
 }
 
-async fn attempt(
+/// Tries a plain socket as a Docker Engine's, after it failed as buildkitd's because of `cause`.
+async fn attempt_engine(
     address: &Address,
     options: &Options,
-    route: Route,
+    engine: Result<engine::Client, Cause>,
+    cause: Cause,
 ) -> Result<Connection, Cause> {
+    let engine = engine?;
+    match timeout(options.timeout, engine.greet()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error @ engine::Error::NotAnEngine { .. })) => return Err(error.into()),
+        Ok(Err(_)) | Err(_) => return Err(cause),
+    }
+    attempt(address, options, Route::Engine(engine)).await
+}
+
+async fn attempt(address: &Address, options: &Options, route: Route) -> Result<Connection, Cause> {
     let silent = |place| Cause::Silent { place, after: options.timeout };
     let Opened { stream, voice } = timeout(options.timeout, route.open())
         .await
