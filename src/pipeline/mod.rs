@@ -6,5 +6,6 @@ pub mod error;
 pub mod frontend;
 pub mod journal;
 pub mod login;
+pub mod outputs;
 
 pub use error::Error;
