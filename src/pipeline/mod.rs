@@ -7,5 +7,6 @@ pub mod frontend;
 pub mod journal;
 pub mod login;
 pub mod outputs;
+pub mod sources;
 
 pub use error::Error;
