@@ -2,6 +2,7 @@
 
 pub mod attributes;
 pub mod builder;
+pub mod built;
 pub mod error;
 pub mod frontend;
 pub mod journal;
