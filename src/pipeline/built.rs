@@ -181,8 +181,7 @@ impl Built {
     /// # Errors
     /// The file cannot be written.
     pub fn write_metadata_file(&self, path: &Path) -> Result<(), Error> {
-        let mut text = serde_json::to_vec_pretty(&self.metadata()).unwrap_or_default();
-        text.push(b'\n');
+        let text = serde_json::to_vec_pretty(&self.metadata()).unwrap_or_default();
         write_whole(path, &text)
     }
 

@@ -8,16 +8,16 @@ use super::{
 };
 use crate::{
     buildkit::session::random_id,
+    filesync::Source,
     llb::GitUrl,
     plan::{BuildPlan, Context, NamedContext},
 };
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
     path::{Component, Path, PathBuf},
 };
-use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// The name of the main context among the session's directories.
@@ -43,17 +43,15 @@ pub struct Sources {
     /// What a frontend is told of them.
     pub attributes: Attributes,
     /// The directories that the session serves, by name.
-    pub directories: BTreeMap<String, PathBuf>,
+    pub directories: BTreeMap<String, Source>,
     /// What names the builder's copies of our directories from one build to the next.
     pub shared_key: String,
     /// The Dockerfile, where it is a file here.
     pub dockerfile: Option<LocalDockerfile>,
-    /// An archive on stdin, for the builder to pull: its id and its bytes.
-    pub upload: Option<(String, Stdin)>,
+    /// An archive on stdin. The session offers it under a URL, which is then the context.
+    pub upload: Option<Stdin>,
     /// OCI layouts that the session serves, by the name that the builder asks for.
     pub layouts: BTreeMap<String, PathBuf>,
-    /// Kept until the build is done.
-    scratch: Vec<TempDir>,
 }
 
 impl fmt::Debug for Sources {
@@ -91,7 +89,6 @@ pub async fn sources(
         dockerfile: None,
         upload: None,
         layouts: BTreeMap::new(),
-        scratch: Vec::new(),
     };
     let mut capabilities = BTreeSet::new();
     let mut stdin = stdin;
@@ -124,7 +121,7 @@ impl Sources {
             Context::Directory(path) => {
                 let directory = existing_directory(here, path, "the build context")?;
                 self.shared_key = format!("{}:{}", base_name(&directory), here.machine);
-                self.directories.insert(CONTEXT.to_owned(), directory.clone());
+                self.serve(CONTEXT, Source::Directory(directory.clone()));
                 match file {
                     Some("-") => self.add_piped_dockerfile(stdin).await?,
                     Some(file) => self.add_dockerfile(&here.directory.join(file))?,
@@ -167,10 +164,8 @@ impl Sources {
         let mut stream = take(stdin)?;
         let head = peek(&mut stream).await.map_err(cannot_read_stdin)?;
         if is_archive(&head) {
-            let id = random_id();
-            self.set("context", format!("http://buildkit-session/{id}"));
             self.set("filename", file.unwrap_or(DEFAULT_NAME));
-            self.upload = Some((id, Box::new(io::Cursor::new(head).chain(stream))));
+            self.upload = Some(Box::new(io::Cursor::new(head).chain(stream)));
             return Ok(());
         }
         if file.is_some() {
@@ -181,9 +176,7 @@ impl Sources {
             .with_fix("leave out --file, or send a tar archive")
             .into());
         }
-        let empty = scratch()?;
-        self.directories.insert(CONTEXT.to_owned(), empty.path().to_owned());
-        self.scratch.push(empty);
+        self.serve(CONTEXT, Source::Memory(BTreeMap::new()));
         let mut rest: Stdin = Box::new(io::Cursor::new(head).chain(stream));
         self.add_dockerfile_text(&mut rest).await
     }
@@ -193,7 +186,7 @@ impl Sources {
         self.add_dockerfile_text(&mut stream).await
     }
 
-    /// A Dockerfile out of a stream, given a place of its own.
+    /// A Dockerfile out of a stream, alone in a directory.
     async fn add_dockerfile_text(&mut self, stream: &mut Stdin) -> Result<(), Error> {
         let mut text = Vec::new();
         let mut limited = stream.take(DOCKERFILE_LIMIT + 1);
@@ -206,16 +199,12 @@ impl Sources {
             .with_fix("send a context as a tar archive")
             .into());
         }
-        let place = scratch()?;
-        let path = place.path().join(DEFAULT_NAME);
-        std::fs::write(&path, &text).map_err(|cause| Error::Io {
-            action: "cannot write",
-            path: path.clone(),
-            cause,
-        })?;
+        let text = Bytes::from(text);
+        let files = BTreeMap::from([(DEFAULT_NAME.to_owned(), text.clone())]);
         self.set("dockerfilekey", DOCKERFILE);
-        self.add_dockerfile(&path)?;
-        self.scratch.push(place);
+        self.set("filename", DEFAULT_NAME);
+        self.serve(DOCKERFILE, Source::Memory(files));
+        self.dockerfile = Some(LocalDockerfile { name: DEFAULT_NAME.to_owned(), text });
         Ok(())
     }
 
@@ -228,9 +217,13 @@ impl Sources {
         };
         let name = base_name(&path);
         self.set("filename", name.clone());
-        self.directories.insert(DOCKERFILE.to_owned(), directory.clone());
-        self.dockerfile = Some(LocalDockerfile { name, directory, text });
+        self.serve(DOCKERFILE, Source::Directory(directory));
+        self.dockerfile = Some(LocalDockerfile { name, text: text.into() });
         Ok(())
+    }
+
+    fn serve(&mut self, name: &str, source: Source) {
+        self.directories.insert(name.to_owned(), source);
     }
 
     fn add_named(
@@ -272,7 +265,7 @@ impl Sources {
             &format!("sharedkey:localdir:{name}"),
             format!("{}:{}", base_name(&directory), here.machine),
         );
-        self.directories.insert(local, directory);
+        self.serve(&local, Source::Directory(directory));
         Ok(())
     }
 }
@@ -430,14 +423,6 @@ fn cannot_read_stdin(cause: io::Error) -> Error {
     Error::Io { action: "cannot read", path: PathBuf::from("stdin"), cause }
 }
 
-fn scratch() -> Result<TempDir, Error> {
-    tempfile::Builder::new().prefix("bk-sync-").tempdir().map_err(|cause| Error::Io {
-        action: "cannot make a directory in",
-        path: std::env::temp_dir(),
-        cause,
-    })
-}
-
 /// The first bytes of a stream: up to a tar header's worth.
 async fn peek(stream: &mut Stdin) -> io::Result<BytesMut> {
     let mut head = BytesMut::with_capacity(PEEK);
@@ -473,6 +458,7 @@ fn is_archive(head: &[u8]) -> bool {
 mod tests {
     use super::*;
     use std::fs;
+    use tempfile::TempDir;
 
     fn here(directory: &Path) -> Here {
         Here { directory: directory.to_owned(), machine: "m".to_owned() }
@@ -495,6 +481,13 @@ mod tests {
 
     fn shown(sources: &Sources) -> Vec<String> {
         sources.attributes.iter().map(|(k, v)| format!("{k}={v}")).collect()
+    }
+
+    fn directory(sources: &Sources, name: &str) -> PathBuf {
+        match sources.directories.get(name) {
+            Some(Source::Directory(path)) => path.clone(),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn tree() -> TempDir {
@@ -521,8 +514,8 @@ mod tests {
         let sources = made(&plan, tree.path(), None).await;
         assert_eq!(shown(&sources), ["filename=dockerfile"]);
         assert_eq!(sources.shared_key, "app:m");
-        assert_eq!(sources.directories.get("dockerfile"), Some(&tree.path().join("app")));
-        assert_eq!(sources.dockerfile.expect("a Dockerfile").text, b"FROM a");
+        assert_eq!(directory(&sources, "dockerfile"), tree.path().join("app"));
+        assert_eq!(sources.dockerfile.expect("a Dockerfile").text.as_ref(), b"FROM a");
     }
 
     #[tokio::test]
@@ -535,7 +528,7 @@ mod tests {
         };
         let sources = made(&plan, tree.path(), None).await;
         assert_eq!(shown(&sources), ["filename=F"]);
-        assert_eq!(sources.directories.get("dockerfile"), Some(&tree.path().join("app/docker")));
+        assert_eq!(directory(&sources, "dockerfile"), tree.path().join("app/docker"));
     }
 
     #[tokio::test]
@@ -545,11 +538,7 @@ mod tests {
 
         let archive = tar_archive();
         let sources = made(&plan, tree.path(), Some(pipe(archive.clone()))).await;
-        let (id, mut stream) = sources.upload.expect("an upload");
-        assert_eq!(
-            sources.attributes.get("context"),
-            Some(&format!("http://buildkit-session/{id}"))
-        );
+        let mut stream = sources.upload.expect("an upload");
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).await.expect("bytes");
         assert_eq!(bytes, archive);
@@ -557,8 +546,9 @@ mod tests {
         let sources = made(&plan, tree.path(), Some(pipe("FROM scratch\n"))).await;
         assert!(sources.upload.is_none());
         assert_eq!(shown(&sources), ["dockerfilekey=dockerfile", "filename=Dockerfile"]);
-        let context = sources.directories.get("context").expect("a context");
-        assert_eq!(fs::read_dir(context).expect("a directory").count(), 0);
+        assert!(
+            matches!(sources.directories.get("context"), Some(Source::Memory(files)) if files.is_empty())
+        );
 
         let both = BuildPlan { file: Some("-".to_owned()), ..plan.clone() };
         assert_eq!(code(&both, tree.path(), Some(pipe("FROM a"))).await, "STDIN_TWICE");
