@@ -5,7 +5,11 @@ use super::{
     journal::Journal,
     outputs::{Outputs, Push},
 };
-use crate::{buildkit::control::Control, image::reference::Reference, llb::Platform};
+use crate::{
+    buildkit::{control::Control, session::ContextCounts},
+    image::reference::Reference,
+    llb::Platform,
+};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
@@ -145,7 +149,7 @@ pub struct Timings {
     pub total: Option<Duration>,
 }
 
-#[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+#[expect(clippy::ref_option, reason = "serde's signature")]
 fn milliseconds<S: Serializer>(time: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
     time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)).serialize(to)
 }
@@ -262,13 +266,13 @@ pub(super) async fn image(
             None => None,
         };
         image.config_digest = config;
-        let platform = platform.map(|platform| platform.format());
+        let platform = platform.map(PlatformJson::format);
         image.manifests.push(Manifest { platform, digest: digest.clone(), size });
         return Some(image);
     }
     for entry in document.manifests {
         // Attestations are entries for a platform that nobody has.
-        let platform = entry.platform.map(|platform| platform.format());
+        let platform = entry.platform.map(PlatformJson::format);
         if platform.as_deref() == Some("unknown/unknown") {
             continue;
         }
@@ -292,13 +296,17 @@ pub(super) fn pushed(outputs: &Outputs) -> Option<Pushed> {
 }
 
 /// The counts of a build.
-pub(super) fn facts(journal: &Journal, frontend: Option<String>) -> BuildFacts {
+pub(super) fn facts(
+    journal: &Journal,
+    counts: &ContextCounts,
+    frontend: Option<String>,
+) -> BuildFacts {
     BuildFacts {
         vertices: u64::try_from(journal.vertices()).ok(),
         cached: u64::try_from(journal.cached()).ok(),
         frontend,
         llb_digest: None,
-        context: ContextFacts { files: None, bytes_sent: Some(journal.transferred()) },
+        context: ContextFacts { files: Some(counts.files()), bytes_sent: Some(counts.bytes()) },
     }
 }
 

@@ -1,7 +1,10 @@
 //! Who turns the Dockerfile into a graph. The builder's own frontend is one answer; every other
 //! one slots in behind the same trait.
 
-use super::attributes::{Attributes, is_true};
+use super::{
+    attributes::{Attributes, is_true},
+    error::Refusal,
+};
 use crate::{
     buildkit::{
         errors::{self, Code, Failure},
@@ -79,6 +82,9 @@ pub enum FrontendError {
         /// Where; nearest first.
         sources: Vec<errors::Source>,
     },
+    /// The builder lacks something that was asked for.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
 }
 
 impl FrontendFailure for FrontendError {
@@ -86,6 +92,7 @@ impl FrontendFailure for FrontendError {
         match self {
             Self::Builder(failure) => failure.code,
             Self::Dockerfile { .. } => Code::Unknown,
+            Self::Refused(_) => Code::Unimplemented,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The one place that knows all stages: what runs in which order, what ends it, what it made.
 
 pub mod attributes;
+mod build;
 pub mod builder;
 pub mod built;
 pub mod error;
@@ -10,4 +11,6 @@ pub mod login;
 pub mod outputs;
 pub mod sources;
 
+pub use build::{Inputs, build};
+pub use built::Built;
 pub use error::Error;
