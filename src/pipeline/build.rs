@@ -1,7 +1,7 @@
 //! A build from its plan to its result: reach, compile, solve, export.
 
 use super::{
-    attributes::{Attributes, attributes, check, entitlements, is_true},
+    attributes::{attributes, check, entitlements, is_true},
     builder::Builder,
     built::{self, BuildFacts, Built, Timings},
     error::{BuildFailure, Error},
@@ -9,18 +9,20 @@ use super::{
     journal::Journal,
     login::Login,
     outputs::{Outputs, outputs},
-    sources::{Here, Sources, Stdin, sources},
+    services::{agents, secrets},
+    sources::{Stdin, sources},
 };
 use crate::{
     buildkit::{
         control::Control,
-        errors::Failure,
+        dial::Connection,
         gateway::Gateway,
         session::{
-            Auth, ContextCounts, FileSync, OpenSession, SessionBuilder, SessionError, random_id,
+            Auth, ContextCounts, ContextMemory, FileSync, SessionBuilder, Upload, random_id,
         },
         solve::{self, BuildError},
     },
+    credential::Secret,
     event::{Event, Events, Stage, Warning},
     plan::{BuildPlan, CacheEntry},
     proto::moby::buildkit::v1::{
@@ -30,24 +32,28 @@ use crate::{
 use std::{
     collections::BTreeMap,
     fmt,
+    path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 /// What a build needs from its surroundings. Nothing here is looked up: who calls says it.
 pub struct Inputs {
-    /// The connection to the builder.
-    pub channel: Channel,
-    /// How the builder is called, for messages.
-    pub address: String,
+    /// The builder, reached.
+    pub connection: Connection,
     /// How long it took to reach it.
     pub connect_time: Option<Duration>,
     /// Credentials for registries.
     pub login: Login,
-    /// Where the plan's paths are meant.
-    pub here: Here,
+    /// Values of the variables that the plan's secrets are taken from, by name.
+    pub variables: BTreeMap<String, Secret>,
+    /// The socket of the user's SSH agent.
+    pub ssh_agent: Option<PathBuf>,
+    /// What the plan's relative paths start from.
+    pub directory: PathBuf,
+    /// Where we may keep what speeds up the next build; without it contexts are sent whole.
+    pub state: Option<PathBuf>,
     /// What comes on stdin, where the plan reads it.
     pub stdin: Option<Stdin>,
     /// Who hears of the progress.
@@ -60,8 +66,8 @@ impl fmt::Debug for Inputs {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Inputs")
-            .field("address", &self.address)
-            .field("here", &self.here)
+            .field("connection", &self.connection)
+            .field("directory", &self.directory)
             .finish_non_exhaustive()
     }
 }
@@ -90,14 +96,11 @@ pub async fn build(plan: &BuildPlan, inputs: Inputs) -> Result<Built, Error> {
 
 /// A build whose parts are known and checked, and that has not begun.
 struct Prepared {
-    channel: Channel,
-    control: Control,
-    address: String,
+    connection: Connection,
     connect_time: Option<Duration>,
-    builder: Builder,
     outputs: Outputs,
-    sources: Sources,
-    session: Mutex<Option<SessionBuilder>>,
+    input: FrontendInput,
+    session: SessionBuilder,
     counts: ContextCounts,
     events: Events,
     cancel: CancellationToken,
@@ -105,12 +108,29 @@ struct Prepared {
 
 impl Prepared {
     async fn new(plan: &BuildPlan, inputs: Inputs) -> Result<Self, Error> {
-        let Inputs { channel, address, connect_time, login, here, stdin, events, cancel } = inputs;
-        let sources = sources(plan, &here, stdin).await?;
-        let control = Control::new(channel.clone());
-        let workers = control.workers().await.map_err(no_builder)?;
-        let builder = Builder::new(&workers);
+        let Inputs { connection, connect_time, directory, events, cancel, .. } = inputs;
+        let builder = Builder::new(&connection.workers);
         let outputs = outputs(plan, &builder, false)?;
+        let mut attributes = attributes(plan, &builder)?;
+        let sources = sources(plan, &directory, inputs.stdin).await?;
+        attributes.extend(sources.attributes);
+
+        let secrets = secrets(plan, &directory, &inputs.variables)?;
+        let agents = agents(plan, &directory, inputs.ssh_agent.as_deref())?;
+        let upload = Upload::new();
+        if let Some(archive) = sources.upload {
+            attributes.insert("context".to_owned(), upload.add(archive));
+        }
+        let memory = ContextMemory::open(inputs.state.as_deref(), &sources.directories);
+        let session = SessionBuilder::new(memory.shared_key());
+        let files = FileSync::new(sources.directories.clone(), memory);
+        let counts = files.counts();
+        let session = session
+            .attach(Auth::new(inputs.login))
+            .attach(files)
+            .attach(secrets)
+            .attach(agents)
+            .attach(upload);
         if outputs.is_cache_only_by_default {
             events.emit(Event::Warning(Warning {
                 code: "NO_OUTPUT",
@@ -119,50 +139,35 @@ impl Prepared {
                 hint: Some("add --push, --load or -o/--output".to_owned()),
             }));
         }
-        let files = FileSync::new(sources.directories.clone());
-        let counts = files.counts();
-        let session = SessionBuilder::new(sources.shared_key.clone())
-            .attach(Auth::new(login.clone()))
-            .attach(files);
-        Ok(Self {
-            channel,
-            control,
-            address,
-            connect_time,
-            builder,
-            outputs,
-            sources,
-            session: Mutex::new(Some(session)),
-            counts,
-            events,
-            cancel,
-        })
+        let input = FrontendInput {
+            attributes,
+            cache_imports: entries(&plan.cache_from).collect(),
+            dockerfile: sources.dockerfile,
+            session_id: session.id().to_owned(),
+            directories: sources.directories,
+        };
+        Ok(Self { connection, connect_time, outputs, input, session, counts, events, cancel })
     }
 
     async fn run(self, plan: &BuildPlan) -> Result<Built, Error> {
-        let Self { channel, control, address, connect_time, builder, outputs, .. } = &self;
-        let build_id = random_id();
-        let mut attributes = attributes(plan, builder)?;
-        attributes.extend(self.sources.attributes.clone());
-        let session = self.open_session().await?;
-
-        let input = FrontendInput {
-            attributes: attributes.clone(),
-            cache_imports: entries(&plan.cache_from).collect(),
-            dockerfile: self.sources.dockerfile.clone(),
-            session_id: session.id().to_owned(),
-            directories: self.sources.directories.clone(),
+        let Self { connection, outputs, input, events, cancel, .. } = self;
+        let channel = connection.channel.clone();
+        let session = tokio::select! {
+            session = self.session.open(channel.clone()) => session.map_err(Error::Session)?,
+            () = cancel.cancelled() => return Err(Error::Interrupted),
         };
-        let request = self.request(plan, &build_id, session.id(), attributes);
+        let build_id = random_id();
+        let request = request(plan, &outputs, &input, &build_id);
         let frontend = DaemonFrontend::new(plan.frontend);
         let journal = Mutex::new(Journal::default());
         let compilation = Mutex::new(None);
         let drive = async |gateway: &Gateway| -> Result<BuildResult, FrontendError> {
             check(plan, outputs.exporters.len(), gateway.capabilities())?;
             let began = Instant::now();
-            self.stage(Stage::Compile, || input.dockerfile.as_ref().map(|file| file.name.clone()));
+            let subject = input.attributes.get("filename").cloned().unwrap_or_default();
+            events.emit(Event::StageStarted { stage: Stage::Compile, subject });
             let compiled = frontend.compile(gateway, &input).await;
-            self.events.emit(Event::StageEnded { stage: Stage::Compile, ok: compiled.is_ok() });
+            events.emit(Event::StageEnded { stage: Stage::Compile, ok: compiled.is_ok() });
             let compiled = compiled?;
             let facts = (compiled.frontend, compiled.llb_digest, began.elapsed());
             *lock(&compilation) = Some(facts);
@@ -170,29 +175,33 @@ impl Prepared {
         };
         let observe = |status| {
             lock(&journal).observe(&status);
-            self.events.emit(Event::Build(status));
+            events.emit(Event::Build(status));
         };
 
-        self.stage(Stage::Build, || Some(address.clone()));
+        let subject = connection.address.to_string();
+        events.emit(Event::StageStarted { stage: Stage::Build, subject });
         let began = Instant::now();
-        let solved =
-            solve::run(channel.clone(), session, request, drive, observe, &self.cancel).await;
+        let solved = solve::run(channel.clone(), session, request, drive, observe, &cancel).await;
         let solve_time = began.elapsed();
-        self.events.emit(Event::StageEnded { stage: Stage::Build, ok: solved.is_ok() });
-        let journal = journal.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let response = solved.map_err(|error| self.explain(error, &journal))?;
+        events.emit(Event::StageEnded { stage: Stage::Build, ok: solved.is_ok() });
 
+        let journal = journal.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let response = match solved {
+            Ok(response) => response,
+            Err(error) => return Err(explain(error, &journal, &connection, &cancel).await),
+        };
         let compilation = compilation.into_inner().unwrap_or_else(PoisonError::into_inner);
         let (frontend, llb_digest, compile_time) = match compilation {
             Some((frontend, digest, time)) => (Some(frontend), digest, Some(time)),
             None => (None, None, None),
         };
+        let control = Control::new(channel);
         Ok(Built {
-            image: built::image(control, outputs, &response).await,
-            push: built::pushed(outputs),
+            image: built::image(&control, &outputs, &response).await,
+            push: built::pushed(&outputs),
             build: BuildFacts { llb_digest, ..built::facts(&journal, &self.counts, frontend) },
             timings: Timings {
-                connect: *connect_time,
+                connect: self.connect_time,
                 compile: compile_time,
                 context: journal.span("[internal] load build context"),
                 solve: Some(solve_time),
@@ -204,86 +213,71 @@ impl Prepared {
             build_id,
         })
     }
+}
 
-    /// Opens the session, or gives up when the user does.
-    async fn open_session(&self) -> Result<OpenSession, Error> {
-        let session = lock(&self.session).take().ok_or(Error::Interrupted)?;
-        tokio::select! {
-            session = session.open(self.channel.clone()) => session.map_err(no_session),
-            () = self.cancel.cancelled() => Err(Error::Interrupted),
-        }
+/// What the builder is asked for.
+fn request(
+    plan: &BuildPlan,
+    outputs: &Outputs,
+    input: &FrontendInput,
+    build_id: &str,
+) -> SolveRequest {
+    let first = outputs.exporters.first();
+    let mut exports: Vec<CacheOptionsEntry> = entries(&plan.cache_to)
+        .map(|(kind, attrs)| CacheOptionsEntry { r#type: kind, attrs })
+        .collect();
+    if plan.args.get("BUILDKIT_INLINE_CACHE").is_some_and(|value| is_true(value)) {
+        let kind = "inline".to_owned();
+        exports.push(CacheOptionsEntry { r#type: kind, attrs: BTreeMap::new() });
     }
-
-    fn request(
-        &self,
-        plan: &BuildPlan,
-        build_id: &str,
-        session_id: &str,
-        attributes: Attributes,
-    ) -> SolveRequest {
-        let first = self.outputs.exporters.first();
-        let mut exports: Vec<CacheOptionsEntry> = entries(&plan.cache_to)
-            .map(|(kind, attrs)| CacheOptionsEntry { r#type: kind, attrs })
-            .collect();
-        if plan.args.get("BUILDKIT_INLINE_CACHE").is_some_and(|value| is_true(value)) {
-            let kind = "inline".to_owned();
-            exports.push(CacheOptionsEntry { r#type: kind, attrs: BTreeMap::new() });
-        }
-        SolveRequest {
-            r#ref: build_id.to_owned(),
-            session: session_id.to_owned(),
-            exporter_deprecated: first.map(|one| one.r#type.clone()).unwrap_or_default(),
-            exporter_attrs_deprecated: first.map(|one| one.attrs.clone()).unwrap_or_default(),
-            exporters: self.outputs.exporters.clone(),
-            frontend_attrs: attributes,
-            cache: Some(CacheOptions { exports, imports: Vec::new() }),
-            entitlements: entitlements(plan),
-            ..SolveRequest::default()
-        }
+    SolveRequest {
+        r#ref: build_id.to_owned(),
+        session: input.session_id.clone(),
+        exporter_deprecated: first.map(|one| one.r#type.clone()).unwrap_or_default(),
+        exporter_attrs_deprecated: first.map(|one| one.attrs.clone()).unwrap_or_default(),
+        exporters: outputs.exporters.clone(),
+        // Recorded in the builder's history, and read by its attesters.
+        frontend_attrs: input.attributes.clone(),
+        cache: Some(CacheOptions { exports, imports: Vec::new() }),
+        entitlements: entitlements(plan),
+        ..SolveRequest::default()
     }
+}
 
-    /// Reports the begin of a stage.
-    fn stage(&self, stage: Stage, subject: impl FnOnce() -> Option<String>) {
-        let subject = subject().unwrap_or_default();
-        self.events.emit(Event::StageStarted { stage, subject });
-    }
-
-    /// What a failed build means for the user.
-    fn explain(&self, error: BuildError<FrontendError>, journal: &Journal) -> Error {
-        match error {
-            BuildError::Builder(failure)
-            | BuildError::Frontend(FrontendError::Builder(failure)) => {
-                if self.cancel.is_cancelled() && failure.is_cancelled() {
-                    return Error::Interrupted;
-                }
-                Error::from_failure(&failure, journal)
-            }
-            BuildError::Cancelled => Error::Interrupted,
-            BuildError::Frontend(FrontendError::Dockerfile { message, sources }) => {
-                let code = "DOCKERFILE_INVALID";
-                Error::Dockerfile(Box::new(BuildFailure {
-                    code,
-                    message,
-                    sources,
-                    ..BuildFailure::default()
-                }))
-            }
-            BuildError::Frontend(FrontendError::Refused(refusal)) => refusal.into(),
-            BuildError::Session(error) => Error::Session(error),
+/// What a failed build means for the user.
+async fn explain(
+    error: BuildError<FrontendError>,
+    journal: &Journal,
+    connection: &Connection,
+    cancel: &CancellationToken,
+) -> Error {
+    let failure = match error {
+        BuildError::Builder(failure) | BuildError::Frontend(FrontendError::Builder(failure)) => {
+            failure
         }
+        BuildError::Cancelled => return Error::Interrupted,
+        BuildError::Frontend(FrontendError::Dockerfile { message, sources }) => {
+            let code = "DOCKERFILE_INVALID";
+            let failure = BuildFailure { code, message, sources, ..BuildFailure::default() };
+            return Error::Dockerfile(Box::new(failure));
+        }
+        BuildError::Frontend(FrontendError::Refused(refusal)) => return refusal.into(),
+        BuildError::Session(error) => return Error::Session(error),
+    };
+    if cancel.is_cancelled() && failure.is_cancelled() {
+        return Error::Interrupted;
+    }
+    match (Error::from_failure(&failure, journal), connection.last_words().await) {
+        // What carried the connection knows better why it broke.
+        (Error::Builder { message }, Some(words)) => {
+            Error::Builder { message: format!("{message}: {words}") }
+        }
+        (error, _) => error,
     }
 }
 
 fn entries(list: &[CacheEntry]) -> impl Iterator<Item = (String, BTreeMap<String, String>)> {
     list.iter().map(|entry| (entry.kind.clone(), entry.attributes.clone()))
-}
-
-fn no_builder(failure: Failure) -> Error {
-    Error::Builder { message: failure.message }
-}
-
-fn no_session(error: SessionError) -> Error {
-    Error::Session(error)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

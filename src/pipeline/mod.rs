@@ -9,6 +9,7 @@ pub mod frontend;
 pub mod journal;
 pub mod login;
 pub mod outputs;
+mod services;
 pub mod sources;
 
 pub use build::{Inputs, build};

@@ -44,8 +44,6 @@ pub struct Sources {
     pub attributes: Attributes,
     /// The directories that the session serves, by name.
     pub directories: BTreeMap<String, Source>,
-    /// What names the builder's copies of our directories from one build to the next.
-    pub shared_key: String,
     /// The Dockerfile, where it is a file here.
     pub dockerfile: Option<LocalDockerfile>,
     /// An archive on stdin. The session offers it under a URL, which is then the context.
@@ -64,28 +62,18 @@ impl fmt::Debug for Sources {
     }
 }
 
-/// Where a plan's paths are meant.
-#[derive(Clone, Debug, Default)]
-pub struct Here {
-    /// What relative paths start from.
-    pub directory: PathBuf,
-    /// A text that names this machine and user, and stays the same from one build to the next.
-    pub machine: String,
-}
-
-/// Looks for the files of `plan` and decides how each travels.
+/// Looks for the files of `plan` and decides how each travels. Relative paths start from `here`.
 ///
 /// # Errors
 /// Something named is not there or is no directory, stdin is asked for twice, or cannot be read.
 pub async fn sources(
     plan: &BuildPlan,
-    here: &Here,
+    here: &Path,
     stdin: Option<Stdin>,
 ) -> Result<Sources, Error> {
     let mut made = Sources {
         attributes: Attributes::new(),
         directories: BTreeMap::new(),
-        shared_key: String::new(),
         dockerfile: None,
         upload: None,
         layouts: BTreeMap::new(),
@@ -112,7 +100,7 @@ impl Sources {
     async fn add_context(
         &mut self,
         plan: &BuildPlan,
-        here: &Here,
+        here: &Path,
         stdin: &mut Option<Stdin>,
         capabilities: &mut BTreeSet<&'static str>,
     ) -> Result<(), Error> {
@@ -120,11 +108,10 @@ impl Sources {
         match &plan.context {
             Context::Directory(path) => {
                 let directory = existing_directory(here, path, "the build context")?;
-                self.shared_key = format!("{}:{}", base_name(&directory), here.machine);
                 self.serve(CONTEXT, Source::Directory(directory.clone()));
                 match file {
                     Some("-") => self.add_piped_dockerfile(stdin).await?,
-                    Some(file) => self.add_dockerfile(&here.directory.join(file))?,
+                    Some(file) => self.add_dockerfile(&here.join(file))?,
                     None => self.add_dockerfile(&directory.join(DEFAULT_NAME))?,
                 }
             }
@@ -229,7 +216,7 @@ impl Sources {
     fn add_named(
         &mut self,
         named: &NamedContext,
-        here: &Here,
+        here: &Path,
         capabilities: &mut BTreeSet<&'static str>,
     ) -> Result<(), Error> {
         let NamedContext { name, value } = named;
@@ -261,10 +248,7 @@ impl Sources {
             other => other.to_owned(),
         };
         self.set(&key, format!("local:{local}"));
-        self.set(
-            &format!("sharedkey:localdir:{name}"),
-            format!("{}:{}", base_name(&directory), here.machine),
-        );
+        self.set(&format!("sharedkey:localdir:{name}"), base_name(&directory));
         self.serve(&local, Source::Directory(directory));
         Ok(())
     }
@@ -360,8 +344,8 @@ fn has_query(url: &str) -> bool {
     url.contains('?') && GitUrl::parse(url).is_ok()
 }
 
-fn existing_directory(here: &Here, path: &Path, what: &str) -> Result<PathBuf, Error> {
-    let full = here.directory.join(path);
+fn existing_directory(here: &Path, path: &Path, what: &str) -> Result<PathBuf, Error> {
+    let full = here.join(path);
     let shown = path.display();
     match std::fs::metadata(&full) {
         Ok(found) if found.is_dir() => Ok(full),
@@ -460,20 +444,16 @@ mod tests {
     use std::fs;
     use tempfile::TempDir;
 
-    fn here(directory: &Path) -> Here {
-        Here { directory: directory.to_owned(), machine: "m".to_owned() }
-    }
-
     fn pipe(bytes: impl Into<Vec<u8>>) -> Stdin {
         Box::new(io::Cursor::new(bytes.into()))
     }
 
     async fn made(plan: &BuildPlan, directory: &Path, stdin: Option<Stdin>) -> Sources {
-        sources(plan, &here(directory), stdin).await.expect("sources")
+        sources(plan, directory, stdin).await.expect("sources")
     }
 
     async fn code(plan: &BuildPlan, directory: &Path, stdin: Option<Stdin>) -> &'static str {
-        match sources(plan, &here(directory), stdin).await {
+        match sources(plan, directory, stdin).await {
             Err(Error::Refused(refusal)) => refusal.code,
             other => panic!("{other:?}"),
         }
@@ -513,7 +493,6 @@ mod tests {
         let plan = BuildPlan { context: Context::Directory("app".into()), ..BuildPlan::default() };
         let sources = made(&plan, tree.path(), None).await;
         assert_eq!(shown(&sources), ["filename=dockerfile"]);
-        assert_eq!(sources.shared_key, "app:m");
         assert_eq!(directory(&sources, "dockerfile"), tree.path().join("app"));
         assert_eq!(sources.dockerfile.expect("a Dockerfile").text.as_ref(), b"FROM a");
     }
@@ -578,7 +557,7 @@ mod tests {
                 "context:context=local:_context",
                 "filename=build/F",
                 "frontend.caps=moby.buildkit.frontend.contexts+forward,moby.buildkit.frontend.gitquerystring",
-                "sharedkey:localdir:context=app:m",
+                "sharedkey:localdir:context=app",
             ]
         );
         assert_eq!(sources.directories.keys().collect::<Vec<_>>(), ["_context"]);
