@@ -22,3 +22,4 @@ mod dockerfile;
 mod dockerfile_properties;
 mod edges;
 mod expand;
+mod generated;
