@@ -23,3 +23,4 @@ mod dockerfile_properties;
 mod edges;
 mod expand;
 mod generated;
+mod session;
