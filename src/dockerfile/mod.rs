@@ -5,7 +5,7 @@
 //! for whoever finds what is legal but unwise.
 
 pub mod ast;
-mod csv;
+pub(crate) mod csv;
 pub mod directive;
 pub mod error;
 pub mod expand;

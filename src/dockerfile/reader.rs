@@ -26,8 +26,7 @@ pub(super) fn read(source: &[u8]) -> Reading {
     let start = if source.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
     let mut reader = Reader {
         lines: PhysicalLines::new(source, start),
-        // A byte order mark alone is a line, too.
-        current: u32::from(start > 0 && source.len() == start),
+        current: 0,
         directives: directive::Reader::new("#", 0),
         comments: Vec::new(),
         reading: Reading {

@@ -154,21 +154,28 @@ pub struct Healthcheck {
 /// A set, written as an object whose keys have the value `{}`.
 mod keys {
     use serde::de::IgnoredAny;
-    use serde::{Deserialize, Deserializer, Serializer};
-    use std::collections::{BTreeMap, BTreeSet};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::collections::{BTreeSet, HashMap};
+
+    /// The value of every key.
+    #[derive(Serialize)]
+    struct Empty {}
 
     pub(super) fn serialize<S: Serializer>(
         set: &BTreeSet<String>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        let empty = BTreeMap::<(), ()>::new();
-        serializer.collect_map(set.iter().map(|key| (key, &empty)))
+        serializer.collect_map(set.iter().map(|key| (key, Empty {})))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<BTreeSet<String>, D::Error> {
-        let map: Option<BTreeMap<String, IgnoredAny>> = Option::deserialize(deserializer)?;
+        #[expect(
+            clippy::zero_sized_map_values,
+            reason = "what the keys have for values is ignored"
+        )]
+        let map: Option<HashMap<String, IgnoredAny>> = Option::deserialize(deserializer)?;
         Ok(map.unwrap_or_default().into_keys().collect())
     }
 }

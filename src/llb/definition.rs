@@ -137,6 +137,12 @@ fn digest(bytes: &[u8]) -> String {
     text
 }
 
+/// A name for ops that are shown together, made of what tells them from others.
+pub(crate) fn group_id(parts: &[&str]) -> String {
+    let text = digest(parts.join("\0").as_bytes());
+    text.chars().skip("sha256:".len()).take(25).collect()
+}
+
 impl State {
     /// Marshals the state and everything it is built on.
     ///

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 /// Why a state cannot be made or marshalled.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Error {
     /// A process without a command line.
     #[error("arguments are required")]

@@ -210,6 +210,11 @@ fn escape_path(path: &str) -> String {
     escaped
 }
 
+/// Undoes `%XX`; nothing where a `%` is followed by something else.
+pub(crate) fn percent_decode(text: &str) -> Option<String> {
+    unescape(text, false)
+}
+
 /// Undoes `%XX`, and `+` for a blank where `plus` is set.
 fn unescape(text: &str, plus: bool) -> Option<String> {
     let mut bytes = text.bytes();

@@ -29,6 +29,7 @@ mod vertex;
 pub mod wire;
 
 pub use caps::Caps;
+pub(crate) use definition::group_id;
 pub use definition::{Defaults, Definition, MarshalledOp, OpLocation};
 pub use env::Env;
 pub use error::Error;
@@ -36,6 +37,7 @@ pub use exec::{
     DEFAULT_PATH, Device, Exec, FileOptions, Mount, ProxyEnv, Ran, Secret, Sharing, SshSocket,
 };
 pub use file::{CopyOptions, FileAction, Mode, Owner};
+pub(crate) use git_url::percent_decode;
 pub use git_url::{GitUrl, GitUrlError, Scheme};
 pub use metadata::{COMMAND_KEY, Constraints, LinuxResources, NAME_KEY, ProgressGroup};
 pub use platform::{Platform, PlatformError};

@@ -22,7 +22,7 @@ pub struct Platform {
 }
 
 /// Why a text is no platform.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PlatformError {
     /// The text holds a `*`.
     #[error("{0:?}: wildcards not yet supported: invalid argument")]

@@ -1,5 +1,6 @@
 //! States: a file system in the making, and the context that the next process finds in it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -220,6 +221,21 @@ impl State {
     #[must_use]
     pub fn ulimit(self, ulimit: &Ulimit) -> Self {
         self.changed(|context| Arc::make_mut(&mut context.ulimits).push(ulimit.clone()))
+    }
+
+    /// Identifier and attributes, where the state is made of exactly one source and nothing that
+    /// was decided on later.
+    pub fn only_source(&self) -> Option<(&str, &BTreeMap<String, String>)> {
+        let mut found = None;
+        let mut waiting: Vec<&Output> = self.output.iter().collect();
+        while let Some(output) = waiting.pop() {
+            match output.source() {
+                Some(_) if found.is_some() => return None,
+                Some(source) => found = Some(source),
+                None => waiting.extend(output.made_of()),
+            }
+        }
+        found
     }
 
     pub(super) fn context(&self) -> &Arc<Context> {

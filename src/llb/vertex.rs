@@ -1,5 +1,6 @@
 //! The nodes of the graph and how they hold on to each other.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use super::error::Error;
@@ -59,6 +60,17 @@ impl Output {
             Kind::Exec(_) | Kind::Source(_) => self.vertex.constraints.platform.as_ref(),
             Kind::Diff(_) | Kind::File(_) | Kind::Later(_) | Kind::Merge(_) => None,
         }
+    }
+
+    pub(super) fn source(&self) -> Option<(&str, &BTreeMap<String, String>)> {
+        match &self.vertex.kind {
+            Kind::Source(source) => Some((&source.identifier, &source.attrs)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn made_of(&self) -> Vec<&Self> {
+        self.vertex.inputs()
     }
 
     pub(super) fn id(&self) -> *const Vertex {

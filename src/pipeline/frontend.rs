@@ -1,24 +1,19 @@
 //! Who turns the Dockerfile into a graph. The builder's own frontend is one answer; every other
 //! one slots in behind the same trait.
 
-use super::{
-    attributes::{Attributes, is_true},
-    error::Refusal,
-};
+use super::attributes::{Attributes, is_true};
 use crate::{
     buildkit::{
-        errors::{self, Code, Failure},
+        errors::{Code, Failure, Source},
         gateway::{Gateway, Solve},
         solve::FrontendFailure,
     },
     dockerfile::directive,
-    filesync::Source,
     plan::FrontendChoice,
     proto::moby::buildkit::v1::frontend::Result as BuildResult,
 };
-use bytes::Bytes;
 use futures::future::BoxFuture;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// The build argument that names a frontend in place of the `# syntax` line.
 const SYNTAX_ARGUMENT: &str = "BUILDKIT_SYNTAX";
@@ -44,8 +39,8 @@ pub struct FrontendInput {
     pub dockerfile: Option<LocalDockerfile>,
     /// The id of the session that serves the local sources.
     pub session_id: String,
-    /// The directories that the session serves, by name.
-    pub directories: BTreeMap<String, Source>,
+    /// The local sources by name, as the session serves them.
+    pub directories: BTreeMap<String, PathBuf>,
 }
 
 /// A Dockerfile on this machine.
@@ -53,8 +48,10 @@ pub struct FrontendInput {
 pub struct LocalDockerfile {
     /// Its name, which is also the attribute `filename`.
     pub name: String,
+    /// The directory it lies in.
+    pub directory: PathBuf,
     /// Its text.
-    pub text: Bytes,
+    pub text: Vec<u8>,
 }
 
 /// What a frontend made.
@@ -80,11 +77,8 @@ pub enum FrontendError {
         /// What is wrong.
         message: String,
         /// Where; nearest first.
-        sources: Vec<errors::Source>,
+        sources: Vec<Source>,
     },
-    /// The builder lacks something that was asked for.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
 }
 
 impl FrontendFailure for FrontendError {
@@ -92,7 +86,6 @@ impl FrontendFailure for FrontendError {
         match self {
             Self::Builder(failure) => failure.code,
             Self::Dockerfile { .. } => Code::Unknown,
-            Self::Refused(_) => Code::Unimplemented,
         }
     }
 
@@ -212,7 +205,8 @@ mod tests {
                 .collect(),
             dockerfile: Some(LocalDockerfile {
                 name: "Dockerfile".to_owned(),
-                text: Bytes::copy_from_slice(text.as_bytes()),
+                text: text.as_bytes().to_vec(),
+                ..LocalDockerfile::default()
             }),
             ..FrontendInput::default()
         }

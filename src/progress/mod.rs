@@ -15,8 +15,6 @@ mod state;
 mod summary;
 mod synthetic;
 mod text;
-mod tty;
 
-pub use reporter::{Mode, Reporter, Terminal};
-pub use summary::{Lint, Summary};
-pub use tty::Size;
+pub use reporter::{Mode, Reporter};
+pub use summary::{Lint, Summary, Tail};

@@ -14,13 +14,10 @@
 )]
 
 mod bed;
-mod cli;
 mod conformance_filesync;
 mod conformance_ignore;
-mod dial;
+mod conformance_llb;
 mod dockerfile;
 mod dockerfile_properties;
 mod edges;
 mod expand;
-mod generated;
-mod session;
