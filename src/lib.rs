@@ -31,6 +31,7 @@
 //! `event` and the reducers and renderers of `progress`) know no socket, runtime, environment or
 //! terminal. `engine`, `buildkit` and `registry` speak to the outside and know neither the command
 //! line nor each other's policies (`buildkit` may use `engine`, to reach a builder inside Docker).
+//! `transport` carries bytes for them, and knows none of them.
 //! Only `pipeline` knows all stages, and only `cli` knows `pipeline`. `tests/it/edges.rs` holds this.
 
 pub mod buildkit;
@@ -51,3 +52,4 @@ pub mod plan;
 pub mod progress;
 pub mod proto;
 pub mod registry;
+pub mod transport;

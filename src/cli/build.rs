@@ -14,7 +14,7 @@ use crate::{
 };
 use clap::{Args, ValueEnum, builder::BoolishValueParser};
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
 };
@@ -202,7 +202,7 @@ impl BuildArguments {
         global: &GlobalArguments,
         config: Option<&Config>,
         surroundings: Surroundings<'_>,
-    ) -> Result<Request, Diagnostic> {
+    ) -> Result<Request, Box<Diagnostic>> {
         let environment = surroundings.environment;
         let variable = |name: &str| environment.text(name);
         let settings = BuildSettings::resolve(
@@ -222,7 +222,7 @@ impl BuildArguments {
             variable,
         )?;
 
-        let context = self.context(&settings.context)?;
+        let context = Self::context(&settings.context)?;
         let outputs = self.outputs(surroundings)?;
         let network =
             values::network(&self.network).map_err(|error| refused("--network", error))?;
@@ -234,7 +234,7 @@ impl BuildArguments {
         }
         let stdout_taken = outputs.iter().any(|output| output.target == Some(OutputTarget::Stdout));
         let plan = BuildPlan {
-            file: self.dockerfile(&context, settings.file.value)?,
+            file: Self::dockerfile(&context, settings.file.value)?,
             target: settings.target.value,
             platforms: deduplicated(settings.platforms.value),
             args: settings.args.into_iter().map(|(name, setting)| (name, setting.value)).collect(),
@@ -288,7 +288,7 @@ impl BuildArguments {
         Ok(Request { plan, builder: settings.builder, stdout_taken })
     }
 
-    fn context(&self, setting: &Setting<String>) -> Result<Context, Diagnostic> {
+    fn context(setting: &Setting<String>) -> Result<Context, Box<Diagnostic>> {
         let text = &setting.value;
         Context::classify(text, |path| Path::new(path).is_dir()).ok_or_else(|| {
             let message = match Path::new(text).symlink_metadata() {
@@ -303,16 +303,15 @@ impl BuildArguments {
             if setting.origin != Origin::Flag("CONTEXT") {
                 diagnostic = diagnostic.with_note(format!("it comes from {}", setting.origin));
             }
-            diagnostic
+            diagnostic.into()
         })
     }
 
     /// The Dockerfile, where one is named and can be what it is.
     fn dockerfile(
-        &self,
         context: &Context,
         file: Option<String>,
-    ) -> Result<Option<String>, Diagnostic> {
+    ) -> Result<Option<String>, Box<Diagnostic>> {
         match (context, file.as_deref()) {
             (Context::Stdin, Some("-")) => Err(usage(
                 "the context and the Dockerfile cannot both come from stdin",
@@ -327,13 +326,14 @@ impl BuildArguments {
                     format!("the Dockerfile `{path}` does not exist"),
                 )
                 .with_detail("file", path)
-                .with_fix("`--file` is a path from the working directory, not from the context"))
+                .with_fix("`--file` is a path from the working directory, not from the context")
+                .into())
             }
             _ => Ok(file),
         }
     }
 
-    fn named_contexts(&self) -> Result<Vec<NamedContext>, Diagnostic> {
+    fn named_contexts(&self) -> Result<Vec<NamedContext>, Box<Diagnostic>> {
         let mut contexts: Vec<NamedContext> = Vec::new();
         for context in each("--build-context", &self.build_contexts, values::build_context)? {
             let is_url = context.value.contains("://") || context.value.starts_with("target:");
@@ -355,7 +355,7 @@ impl BuildArguments {
         Ok(contexts)
     }
 
-    fn secrets(&self, environment: &Environment) -> Result<Vec<SecretSpec>, Diagnostic> {
+    fn secrets(&self, environment: &Environment) -> Result<Vec<SecretSpec>, Box<Diagnostic>> {
         let mut secrets: Vec<SecretSpec> = Vec::new();
         let is_variable = |name: &str| environment.raw(name).is_some();
         let read = |text: &str| values::secret(text, is_variable);
@@ -371,7 +371,7 @@ impl BuildArguments {
         &self,
         context: &Context,
         environment: &Environment,
-    ) -> Result<Vec<AgentForward>, Diagnostic> {
+    ) -> Result<Vec<AgentForward>, Box<Diagnostic>> {
         let agent = environment.path("SSH_AUTH_SOCK");
         let mut agents: Vec<AgentForward> = Vec::new();
         for forward in each("--ssh", &self.ssh, values::agent_forward)? {
@@ -398,7 +398,7 @@ impl BuildArguments {
         Ok(agents)
     }
 
-    fn outputs(&self, surroundings: Surroundings<'_>) -> Result<Vec<Output>, Diagnostic> {
+    fn outputs(&self, surroundings: Surroundings<'_>) -> Result<Vec<Output>, Box<Diagnostic>> {
         let outputs = each("--output", &self.outputs, values::output)?;
         let to_stdout =
             outputs.iter().filter(|output| output.target == Some(OutputTarget::Stdout)).count();
@@ -433,7 +433,7 @@ fn named_builder(global: &GlobalArguments, environment: &Environment) -> Option<
 }
 
 /// Refuses what cannot be done together.
-fn contradictions(plan: &BuildPlan) -> Result<(), Diagnostic> {
+fn contradictions(plan: &BuildPlan) -> Result<(), Box<Diagnostic>> {
     let pushes = plan.push
         || plan.outputs.iter().any(|output| {
             output.attributes.get("push").is_some_and(|push| push == "true" || push == "1")
@@ -465,7 +465,7 @@ fn contradictions(plan: &BuildPlan) -> Result<(), Diagnostic> {
 }
 
 /// Refuses a secret that cannot be read, before anything is built.
-fn check_secret(secret: &SecretSpec, environment: &Environment) -> Result<(), Diagnostic> {
+fn check_secret(secret: &SecretSpec, environment: &Environment) -> Result<(), Box<Diagnostic>> {
     let id = &secret.id;
     match &secret.source {
         SecretSource::Env(name) if environment.raw(name).is_none() => Err(usage(
@@ -476,9 +476,11 @@ fn check_secret(secret: &SecretSpec, environment: &Environment) -> Result<(), Di
         SecretSource::File(path) => {
             let shown = path.display();
             let fix = "name a file that can be read, or a variable: `env=NAME`";
-            let metadata = std::fs::metadata(path).and_then(|metadata| match metadata.is_dir() {
-                true => Err(io::Error::from(io::ErrorKind::IsADirectory)),
-                false => Ok(metadata),
+            let metadata = std::fs::metadata(path).and_then(|metadata| {
+                if metadata.is_dir() {
+                    return Err(io::Error::from(io::ErrorKind::IsADirectory));
+                }
+                Ok(metadata)
             });
             match metadata {
                 Err(error) => {
@@ -499,22 +501,22 @@ fn each<T>(
     flag: &'static str,
     texts: &[String],
     read: impl Fn(&str) -> Result<T, ValueError>,
-) -> Result<Vec<T>, Diagnostic> {
+) -> Result<Vec<T>, Box<Diagnostic>> {
     texts.iter().map(|text| read(text).map_err(|error| refused(flag, error))).collect()
 }
 
-fn refused(flag: &'static str, error: ValueError) -> Diagnostic {
-    usage(format!("`{flag}`: {}", error.problem), error.hint).with_detail("flag", flag)
+fn refused(flag: &'static str, error: ValueError) -> Box<Diagnostic> {
+    usage(format!("`{flag}`: {}", error.problem), error.hint).with_detail("flag", flag).into()
 }
 
-fn usage(message: impl Into<String>, fix: impl Into<String>) -> Diagnostic {
-    Diagnostic::new("USAGE", Exit::Usage, message).with_fix(fix)
+fn usage(message: impl Into<String>, fix: impl Into<String>) -> Box<Diagnostic> {
+    Diagnostic::new("USAGE", Exit::Usage, message).with_fix(fix).into()
 }
 
 /// The values in their order, each once.
 fn deduplicated(values: Vec<String>) -> Vec<String> {
-    let mut seen = BTreeMap::new();
-    values.into_iter().filter(|value| seen.insert(value.clone(), ()).is_none()).collect()
+    let mut seen = BTreeSet::new();
+    values.into_iter().filter(|value| seen.insert(value.clone())).collect()
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
 }
 
 /// Goes where the user wants to work, and reads the config that holds there.
-fn prepare(global: &GlobalArguments) -> Result<Option<Config>, Diagnostic> {
+fn prepare(global: &GlobalArguments) -> Result<Option<Config>, Box<Diagnostic>> {
     if let Some(directory) = &global.directory {
         std::env::set_current_dir(directory).map_err(|error| {
             let message = format!("cannot work in `{}`: {error}", directory.display());

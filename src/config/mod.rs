@@ -210,5 +210,11 @@ impl From<ConfigError> for Diagnostic {
     }
 }
 
+impl From<ConfigError> for Box<Diagnostic> {
+    fn from(error: ConfigError) -> Self {
+        Self::new(error.into())
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -301,25 +301,17 @@ fn registry(
     let revoke = command(&mut table, "revoke", problems);
     table.refuse_unknown_keys(problems);
     let count = sources.len();
-    match (sources.pop(), count) {
-        (Some(source), 1) => {
-            Some(RegistrySection { span: host.span.clone(), username, source, revoke })
-        }
-        _ => {
-            problems.push(Problem {
-                message: format!(
-                    "`[registry.{:?}]` names {count} sources of credentials",
-                    host.value
-                ),
-                span: host.span.clone(),
-                hint: Some(
-                    "give exactly one of `command`, `secret_lease`, `env` and `docker = true`"
-                        .to_owned(),
-                ),
-            });
-            None
-        }
+    if let (Some(source), 1) = (sources.pop(), count) {
+        return Some(RegistrySection { span: host.span.clone(), username, source, revoke });
     }
+    problems.push(Problem {
+        message: format!("`[registry.{:?}]` names {count} sources of credentials", host.value),
+        span: host.span.clone(),
+        hint: Some(
+            "give exactly one of `command`, `secret_lease`, `env` and `docker = true`".to_owned(),
+        ),
+    });
+    None
 }
 
 fn rollout(mut table: Table<'_>, problems: &mut Vec<Problem>) -> RolloutSection {

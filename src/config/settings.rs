@@ -100,9 +100,9 @@ pub struct BuildSettings {
 
 /// Why no settings came about. The place in the file is kept where the file is at fault.
 #[derive(Debug)]
-pub struct SettingsError(Diagnostic);
+pub struct SettingsError(Box<Diagnostic>);
 
-impl From<SettingsError> for Diagnostic {
+impl From<SettingsError> for Box<Diagnostic> {
     fn from(error: SettingsError) -> Self {
         error.0
     }
@@ -368,6 +368,6 @@ impl<V: Fn(&str) -> Option<String>> Filler<'_, V> {
     }
 
     fn wrong(&self, template: &Template, diagnostic: Diagnostic) -> SettingsError {
-        SettingsError(diagnostic.with_excerpt(self.config.excerpt(template.span())))
+        SettingsError(diagnostic.with_excerpt(self.config.excerpt(template.span())).into())
     }
 }

@@ -215,23 +215,17 @@ impl<'a> Table<'a> {
         value: &'a Spanned<DeValue<'a>>,
         problems: &mut Vec<Problem>,
     ) -> Option<Self> {
-        match value.get_ref().as_table() {
-            Some(entries) => {
-                Some(Self { name: self.path(key), entries, asked: Vec::new(), span: value.span() })
-            }
-            None => {
-                problems.push(self.wrong_type(key, value, "a table"));
-                None
-            }
-        }
+        let Some(entries) = value.get_ref().as_table() else {
+            problems.push(self.wrong_type(key, value, "a table"));
+            return None;
+        };
+        Some(Self { name: self.path(key), entries, asked: Vec::new(), span: value.span() })
     }
 
     fn path(&self, key: &str) -> String {
         let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        let key = match !key.is_empty() && key.chars().all(bare) {
-            true => key.to_owned(),
-            false => format!("{key:?}"),
-        };
+        let is_bare = !key.is_empty() && key.chars().all(bare);
+        let key = if is_bare { key.to_owned() } else { format!("{key:?}") };
         if self.name.is_empty() { key } else { format!("{}.{key}", self.name) }
     }
 

@@ -58,7 +58,7 @@ fn parse(text: &str) -> Result<Config, String> {
 fn resolve(config: &Config, overrides: BuildOverrides) -> Result<BuildSettings, String> {
     let variable = |name: &str| (name == "STAGE").then(|| "prod".to_owned());
     BuildSettings::resolve(overrides, Some(config), variable).map_err(|error| {
-        anstream::adapter::strip_str(&render(&Diagnostic::from(error))).to_string()
+        anstream::adapter::strip_str(&render(&Box::<Diagnostic>::from(error))).to_string()
     })
 }
 

@@ -111,10 +111,8 @@ impl Excerpt {
             for line in range.start.0..=range.end.0.min(last_marked) {
                 let whole = |column| offset((line, column));
                 let from = if line == range.start.0 { range.start.1 } else { 0 };
-                let to = match line == range.end.0 && range.end != range.start {
-                    true => range.end.1,
-                    false => usize::MAX,
-                };
+                let ends_here = line == range.end.0 && range.end != range.start;
+                let to = if ends_here { range.end.1 } else { usize::MAX };
                 let (Some(from), Some(to)) = (whole(from), whole(to)) else { continue };
                 // An end at the first column of a line belongs to the line before.
                 if from == to && line != range.start.0 {

@@ -8,7 +8,7 @@ pub enum CsvError {
     #[error("EOF")]
     Empty,
     /// A quote inside a field that does not start with one.
-    #[error("parse error on line 1, column {column}: bare \" in non-quoted field")]
+    #[error("parse error on line 1, column {column}: bare \" in non-quoted-field")]
     BareQuote {
         /// The byte, counted from 1.
         column: usize,

@@ -26,7 +26,8 @@ pub(super) fn read(source: &[u8]) -> Reading {
     let start = if source.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
     let mut reader = Reader {
         lines: PhysicalLines::new(source, start),
-        current: 0,
+        // A byte order mark alone is a line, too.
+        current: u32::from(start > 0 && source.len() == start),
         directives: directive::Reader::new("#", 0),
         comments: Vec::new(),
         reading: Reading {

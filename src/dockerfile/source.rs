@@ -28,7 +28,7 @@ impl<'a> Physical<'a> {
     }
 }
 
-/// The lines of a source, one after the other. Ends early at one that is too long.
+/// The lines of a source, one after the other. Ends at one that is too long.
 pub(super) struct PhysicalLines<'a> {
     source: &'a [u8],
     at: usize,
@@ -52,6 +52,13 @@ impl<'a> Iterator for PhysicalLines<'a> {
 
     fn next(&mut self) -> Option<Physical<'a>> {
         let rest = self.source.get(self.at..).filter(|rest| !rest.is_empty())?;
+        if self.too_long {
+            // Whoever asks again gets what fits of the long line, and then nothing: so does
+            // BuildKit where an instruction goes on into such a line.
+            self.at = self.source.len();
+            let bytes = rest.get(..=MAX_LINE).unwrap_or(rest);
+            return Some(Physical { bytes, start: self.source.len() - rest.len() });
+        }
         let content = rest.iter().position(|&byte| byte == b'\n');
         if content.unwrap_or(rest.len()) > MAX_LINE {
             self.too_long = true;

@@ -8,15 +8,19 @@
 //! machines owns the threads and the wire.
 
 pub mod follow;
+pub mod ledger;
 pub mod mode;
 pub mod order;
 pub mod sender;
 
 mod filter;
+mod ledger_file;
 mod tree;
 mod walk;
 
 pub use filter::{Filter, FilterError, FilterLists, Level, Verdict};
+pub use ledger::{Judgement, Ledger};
+pub use ledger_file::LedgerFile;
 pub use sender::{Asked, Request, Sender, SenderError};
 pub use tree::{CHUNK, Content, Facts, Source, Tree, TreeError};
 pub use walk::{Entry, Walk, WalkError};

@@ -41,7 +41,7 @@ impl Order {
     ///
     /// # Errors
     /// [`OrderError`] where the entry breaks the order, or its path could lead out of the tree.
-    pub fn next(&mut self, path: &str, is_directory: bool) -> Result<usize, OrderError> {
+    pub fn accept(&mut self, path: &str, is_directory: bool) -> Result<usize, OrderError> {
         let escapes = path.split('/').any(|part| part == "..");
         if path.is_empty() || path == "." || escapes || path.contains('\0') || clean(path) != path {
             return Err(OrderError::Path(path.to_owned()));
@@ -103,17 +103,17 @@ mod tests {
     #[test]
     fn what_breaks_the_order_is_refused() {
         let mut order = Order::default();
-        assert_eq!(order.next("a", true), Ok(0));
-        assert_eq!(order.next("a/b", true), Ok(0));
-        assert_eq!(order.next("a/b/c", false), Ok(0));
-        assert_eq!(order.next("a/d", false), Ok(1));
-        assert!(order.next("a/d", false).is_err(), "twice");
-        assert!(order.next("a/b", false).is_err(), "back");
-        assert!(order.next("x/y", false).is_err(), "without its directory");
-        assert!(order.next("a/d/e", false).is_err(), "inside a file");
-        assert_eq!(order.next("b", false), Ok(1));
+        assert_eq!(order.accept("a", true), Ok(0));
+        assert_eq!(order.accept("a/b", true), Ok(0));
+        assert_eq!(order.accept("a/b/c", false), Ok(0));
+        assert_eq!(order.accept("a/d", false), Ok(1));
+        assert!(order.accept("a/d", false).is_err(), "twice");
+        assert!(order.accept("a/b", false).is_err(), "back");
+        assert!(order.accept("x/y", false).is_err(), "without its directory");
+        assert!(order.accept("a/d/e", false).is_err(), "inside a file");
+        assert_eq!(order.accept("b", false), Ok(1));
         for path in ["", ".", "..", "../x", "/etc", "b/../../x", "c//d", "./c", "c/", "c\0d"] {
-            assert!(order.next(path, false).is_err(), "{path:?}");
+            assert!(order.accept(path, false).is_err(), "{path:?}");
         }
     }
 }

@@ -165,6 +165,11 @@ impl Tree {
         }
     }
 
+    /// Whether the files are on a disk, where they can change.
+    pub fn is_on_disk(&self) -> bool {
+        matches!(self.0, Kind::Disk { .. })
+    }
+
     /// Opens a directory of the tree; `path` is empty for the root. `None` where there is none
     /// (any more).
     pub(super) fn directory(&self, path: &str) -> Result<Option<Directory<'_>>, TreeError> {
@@ -315,7 +320,7 @@ impl Content {
     ///
     /// # Errors
     /// [`TreeError`] where reading fails.
-    pub fn next(&mut self, path: &str) -> Result<Bytes, TreeError> {
+    pub fn next_piece(&mut self, path: &str) -> Result<Bytes, TreeError> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(CHUNK);
         if most == 0 {
             return Ok(Bytes::new());
@@ -341,6 +346,14 @@ impl Content {
         Ok(piece)
     }
 
+    /// What the opened file looks like now; `None` for what is not on a disk.
+    pub fn facts(&self) -> Option<Facts> {
+        match &self.from {
+            From::Memory(_) => None,
+            From::File(file) => rustix::fs::fstat(file).ok().map(|stat| Facts::new(&stat)),
+        }
+    }
+
     /// How many of the bytes that were announced have not been read.
     pub fn left(&self) -> u64 {
         self.left
@@ -354,9 +367,9 @@ impl Facts {
             size: u64::try_from(stat.st_size).unwrap_or_default(),
             mtime: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
             ctime: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
-            inode: stat.st_ino,
-            device: stat.st_dev,
-            links: u64::from(stat.st_nlink),
+            inode: wide(stat.st_ino),
+            device: wide(stat.st_dev),
+            links: wide(stat.st_nlink),
             special: (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)),
         }
     }
@@ -378,6 +391,11 @@ fn memory_facts(content: &Bytes) -> Facts {
 
 fn nanoseconds(seconds: i64, nanoseconds: impl TryInto<i64>) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds.try_into().unwrap_or_default())
+}
+
+/// The width of these numbers differs between platforms.
+fn wide(number: impl Into<u64>) -> u64 {
+    number.into()
 }
 
 /// Whether an error says that an entry is gone, or is no longer what it was.
@@ -464,11 +482,11 @@ mod tests {
         fs::write(directory.path().join("log"), "12345").unwrap();
         let tree = Tree::open(&Source::Directory(directory.path().to_owned())).unwrap();
         let mut content = tree.content("log", 3).unwrap();
-        assert_eq!(content.next("log").unwrap(), "123");
-        assert_eq!(content.next("log").unwrap(), "");
+        assert_eq!(content.next_piece("log").unwrap(), "123");
+        assert_eq!(content.next_piece("log").unwrap(), "");
         let mut content = tree.content("log", 9).unwrap();
-        assert_eq!(content.next("log").unwrap(), "12345");
-        assert_eq!(content.next("log").unwrap(), "");
+        assert_eq!(content.next_piece("log").unwrap(), "12345");
+        assert_eq!(content.next_piece("log").unwrap(), "");
         assert_eq!(content.left(), 4);
     }
 
@@ -478,7 +496,7 @@ mod tests {
         let tree = Tree::open(&Source::Memory(files)).unwrap();
         assert_eq!(tree.facts("Dockerfile").unwrap().unwrap().size, 6);
         assert!(tree.facts("other").unwrap().is_none());
-        assert_eq!(tree.content("Dockerfile", 6).unwrap().next("").unwrap(), "FROM x");
+        assert_eq!(tree.content("Dockerfile", 6).unwrap().next_piece("").unwrap(), "FROM x");
     }
 
     #[test]

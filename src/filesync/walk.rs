@@ -95,7 +95,7 @@ impl<'a> Walk<'a> {
     ///
     /// # Errors
     /// [`WalkError::Tree`] where something wanted cannot be read.
-    pub fn next(&mut self) -> Result<Option<Entry>, WalkError> {
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, WalkError> {
         loop {
             if let Some(entry) = self.ready.pop_front() {
                 return Ok(Some(entry));
@@ -237,7 +237,7 @@ mod tests {
         let tree = Tree::open(&Source::Directory(root.to_owned()))?;
         let mut walk = Walk::new(&tree, lists)?;
         let mut paths = Vec::new();
-        while let Some(entry) = walk.next()? {
+        while let Some(entry) = walk.next_entry()? {
             paths.push(entry.stat.path);
         }
         Ok(paths)
@@ -263,7 +263,7 @@ mod tests {
             prop_assert_eq!(&sent, &sorted);
             let mut check = order::Order::default();
             for path in &sent {
-                check.next(path, directory.path().join(path).is_dir()).unwrap();
+                check.accept(path, directory.path().join(path).is_dir()).unwrap();
             }
         }
     }
@@ -288,9 +288,9 @@ mod tests {
         }
         let tree = Tree::open(&Source::Directory(directory.path().to_owned())).unwrap();
         let mut walk = Walk::new(&tree, &FilterLists::default()).unwrap();
-        let mut seen = vec![walk.next().unwrap().unwrap().stat.path];
+        let mut seen = vec![walk.next_entry().unwrap().unwrap().stat.path];
         fs::remove_dir_all(directory.path().join("b")).unwrap();
-        while let Some(entry) = walk.next().unwrap() {
+        while let Some(entry) = walk.next_entry().unwrap() {
             seen.push(entry.stat.path);
         }
         // The directory was listed before it went; what was in it was not.

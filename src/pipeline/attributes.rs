@@ -28,11 +28,7 @@ const HOST_NETWORK_ENTITLEMENT: &str = "network.host";
 ///
 /// # Errors
 /// The plan asks for what this builder cannot do, or for what is no platform or address.
-pub fn attributes(
-    plan: &BuildPlan,
-    builder: &Builder,
-    capabilities: &Capabilities,
-) -> Result<Attributes, Refusal> {
+pub fn attributes(plan: &BuildPlan, builder: &Builder) -> Result<Attributes, Refusal> {
     let mut attributes = Attributes::new();
     let mut set = |key: &str, value: String| {
         attributes.insert(key.to_owned(), value);
@@ -87,7 +83,7 @@ pub fn attributes(
     if let Some(parent) = &plan.cgroup_parent {
         set("cgroup-parent", parent.clone());
     }
-    for (kind, value) in attestations(plan, builder, capabilities)? {
+    for (kind, value) in attestations(plan, builder)? {
         set(&format!("attest:{kind}"), value);
     }
     if !plan.cache_from.is_empty() {
@@ -160,30 +156,56 @@ fn extra_hosts(plan: &BuildPlan, builder: &Builder) -> Result<String, Refusal> {
     Ok(pairs.join(","))
 }
 
-/// Attestations by type: what the user asked for, and by default what buildx adds.
-fn attestations(
+/// What the plan needs and only the running build can be asked for.
+///
+/// # Errors
+/// The builder lacks it.
+pub fn check(
     plan: &BuildPlan,
-    builder: &Builder,
+    exporters: usize,
     capabilities: &Capabilities,
-) -> Result<Vec<(String, String)>, Refusal> {
-    let supported = builder.has_indexes() && capabilities.has_llb("exporter.image.attestations");
+) -> Result<(), Refusal> {
+    if exporters > 1 && !capabilities.has_llb("exporter.multiple") {
+        return Err(Refusal::new("OUTPUTS_UNSUPPORTED", "this builder makes one output at a time")
+            .with_fix("name one -o/--output, or use a newer builder"));
+    }
+    if plan.attestations.values().any(Option::is_some)
+        && !capabilities.has_llb("exporter.image.attestations")
+    {
+        return Err(no_attestations(plan));
+    }
+    Ok(())
+}
+
+/// Attestations by type: what the user asked for, and by default what buildx adds. Builders that
+/// know none pass over them.
+fn attestations(plan: &BuildPlan, builder: &Builder) -> Result<Vec<(String, String)>, Refusal> {
     let mut asked: Vec<(String, String)> = plan
         .attestations
         .iter()
         .filter_map(|(kind, value)| Some((kind.clone(), value.clone()?)))
         .collect();
-    if !asked.is_empty() && !supported {
-        let kinds: Vec<&str> = asked.iter().map(|(kind, _)| kind.as_str()).collect();
-        return Err(Refusal::new(
-            "ATTESTATIONS_UNSUPPORTED",
-            format!("this builder cannot attach attestations ({})", kinds.join(", ")),
-        )
-        .with_fix("leave out --attest, --provenance and --sbom, or use another --builder"));
+    if !builder.has_indexes() {
+        return if asked.is_empty() { Ok(asked) } else { Err(no_attestations(plan)) };
     }
-    if supported && !plan.attestations.contains_key("provenance") {
+    if !plan.attestations.contains_key("provenance") {
         asked.push(("provenance".to_owned(), DEFAULT_PROVENANCE.to_owned()));
     }
     Ok(asked)
+}
+
+fn no_attestations(plan: &BuildPlan) -> Refusal {
+    let kinds: Vec<&str> = plan
+        .attestations
+        .iter()
+        .filter(|(_, value)| value.is_some())
+        .map(|(kind, _)| kind.as_str())
+        .collect();
+    Refusal::new(
+        "ATTESTATIONS_UNSUPPORTED",
+        format!("this builder cannot attach attestations ({})", kinds.join(", ")),
+    )
+    .with_fix("leave out --attest, --provenance and --sbom, or use another --builder")
 }
 
 #[derive(Serialize)]
@@ -255,7 +277,7 @@ mod tests {
             }],
             ..BuildPlan::default()
         };
-        let attributes = attributes(&plan, &docker(), &capable()).expect("attributes");
+        let attributes = attributes(&plan, &docker()).expect("attributes");
         let expected: Vec<(&str, &str)> = vec![
             ("add-hosts", "h=10.0.0.1,six=::1,six=10.0.0.2"),
             ("build-arg:A", "1 2"),
@@ -279,16 +301,31 @@ mod tests {
     #[test]
     fn provenance_is_added_where_the_builder_can_and_nobody_said_no() {
         let plain = BuildPlan::default();
-        let with = attributes(&plain, &Builder::default(), &capable()).expect("attributes");
+        let with = attributes(&plain, &Builder::default()).expect("attributes");
         assert_eq!(with.get("attest:provenance").map(String::as_str), Some(DEFAULT_PROVENANCE));
-        let without = attributes(&plain, &Builder::default(), &Capabilities::default());
-        assert!(without.expect("attributes").is_empty());
+        let old = Builder { kind: BuilderKind::DockerGraphdriver, ..Builder::default() };
+        let without = attributes(&plain, &old).expect("attributes");
+        assert!(!without.contains_key("attest:provenance"));
+    }
+
+    #[test]
+    fn what_only_the_build_can_be_asked_for_is_checked_then() {
+        let sbom = BTreeMap::from([("sbom".to_owned(), Some(String::new()))]);
+        let asking = BuildPlan { attestations: sbom, ..BuildPlan::default() };
+        let code = |plan: &BuildPlan, exporters, capabilities: &Capabilities| {
+            check(plan, exporters, capabilities).map_err(|refusal| refusal.code)
+        };
+        let none = Capabilities::default();
+        assert_eq!(code(&asking, 1, &capable()), Ok(()));
+        assert_eq!(code(&asking, 1, &none), Err("ATTESTATIONS_UNSUPPORTED"));
+        assert_eq!(code(&BuildPlan::default(), 1, &none), Ok(()));
+        assert_eq!(code(&BuildPlan::default(), 2, &none), Err("OUTPUTS_UNSUPPORTED"));
     }
 
     #[test]
     fn what_the_builder_cannot_do_is_refused_with_a_code() {
         let old = Builder { kind: BuilderKind::DockerGraphdriver, ..Builder::default() };
-        let code = |plan: &BuildPlan| attributes(plan, &old, &capable()).map_err(|r| r.code);
+        let code = |plan: &BuildPlan| attributes(plan, &old).map_err(|r| r.code);
         let two = vec!["linux/arm64".to_owned(), "linux/amd64".to_owned()];
         assert_eq!(
             code(&BuildPlan { platforms: two, ..BuildPlan::default() }),

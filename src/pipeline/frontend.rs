@@ -1,19 +1,24 @@
 //! Who turns the Dockerfile into a graph. The builder's own frontend is one answer; every other
 //! one slots in behind the same trait.
 
-use super::attributes::{Attributes, is_true};
+use super::{
+    attributes::{Attributes, is_true},
+    error::Refusal,
+};
 use crate::{
     buildkit::{
-        errors::{Code, Failure, Source},
+        errors::{self, Code, Failure},
         gateway::{Gateway, Solve},
         solve::FrontendFailure,
     },
     dockerfile::directive,
+    filesync::Source,
     plan::FrontendChoice,
     proto::moby::buildkit::v1::frontend::Result as BuildResult,
 };
+use bytes::Bytes;
 use futures::future::BoxFuture;
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 /// The build argument that names a frontend in place of the `# syntax` line.
 const SYNTAX_ARGUMENT: &str = "BUILDKIT_SYNTAX";
@@ -39,8 +44,8 @@ pub struct FrontendInput {
     pub dockerfile: Option<LocalDockerfile>,
     /// The id of the session that serves the local sources.
     pub session_id: String,
-    /// The local sources by name, as the session serves them.
-    pub directories: BTreeMap<String, PathBuf>,
+    /// The directories that the session serves, by name.
+    pub directories: BTreeMap<String, Source>,
 }
 
 /// A Dockerfile on this machine.
@@ -48,10 +53,8 @@ pub struct FrontendInput {
 pub struct LocalDockerfile {
     /// Its name, which is also the attribute `filename`.
     pub name: String,
-    /// The directory it lies in.
-    pub directory: PathBuf,
     /// Its text.
-    pub text: Vec<u8>,
+    pub text: Bytes,
 }
 
 /// What a frontend made.
@@ -77,8 +80,11 @@ pub enum FrontendError {
         /// What is wrong.
         message: String,
         /// Where; nearest first.
-        sources: Vec<Source>,
+        sources: Vec<errors::Source>,
     },
+    /// The builder lacks something that was asked for.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
 }
 
 impl FrontendFailure for FrontendError {
@@ -86,6 +92,7 @@ impl FrontendFailure for FrontendError {
         match self {
             Self::Builder(failure) => failure.code,
             Self::Dockerfile { .. } => Code::Unknown,
+            Self::Refused(_) => Code::Unimplemented,
         }
     }
 
@@ -205,8 +212,7 @@ mod tests {
                 .collect(),
             dockerfile: Some(LocalDockerfile {
                 name: "Dockerfile".to_owned(),
-                text: text.as_bytes().to_vec(),
-                ..LocalDockerfile::default()
+                text: Bytes::copy_from_slice(text.as_bytes()),
             }),
             ..FrontendInput::default()
         }

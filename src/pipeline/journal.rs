@@ -1,7 +1,7 @@
 //! What is remembered of a build's status stream: counts for the result, times, and the last
 //! lines of each step's output for when it fails. Bounded, however long a build talks.
 
-use crate::event::{BuildStatus, Vertex, VertexLog};
+use crate::event::{BuildStatus, Vertex, VertexLog, VertexStatus};
 use std::{
     collections::{BTreeMap, VecDeque},
     time::{Duration, SystemTime},
@@ -23,6 +23,7 @@ pub struct Journal {
     tails: BTreeMap<String, Tail>,
     tail_order: VecDeque<String>,
     warnings: usize,
+    push: Option<(SystemTime, SystemTime)>,
 }
 
 /// A vertex, as last heard of it.
@@ -56,6 +57,9 @@ impl Journal {
             self.steps.entry(vertex.digest.clone()).or_default().update(vertex);
         }
         for part in &status.statuses {
+            if part.id.starts_with("pushing ") {
+                self.pushing(part);
+            }
             if !part.id.starts_with("transferring ") {
                 continue;
             }
@@ -136,6 +140,18 @@ impl Journal {
             .collect()
     }
 
+    /// From the begin of the first push to the end of the last.
+    pub fn push_time(&self) -> Option<Duration> {
+        let (begin, end) = self.push?;
+        end.duration_since(begin).ok()
+    }
+
+    fn pushing(&mut self, part: &VertexStatus) {
+        let (Some(started), Some(completed)) = (part.started, part.completed) else { return };
+        let (begin, end) = self.push.unwrap_or((started, completed));
+        self.push = Some((begin.min(started), end.max(completed)));
+    }
+
     fn log(&mut self, log: &VertexLog) {
         if !self.tails.contains_key(&log.vertex) {
             self.make_room();
@@ -195,7 +211,6 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::VertexStatus;
 
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)

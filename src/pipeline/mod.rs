@@ -1,10 +1,17 @@
 //! The one place that knows all stages: what runs in which order, what ends it, what it made.
 
 pub mod attributes;
+mod build;
 pub mod builder;
+pub mod built;
 pub mod error;
 pub mod frontend;
 pub mod journal;
 pub mod login;
+pub mod outputs;
+mod services;
+pub mod sources;
 
+pub use build::{Inputs, build};
+pub use built::Built;
 pub use error::Error;

@@ -47,7 +47,7 @@ fn is_git(text: &str) -> bool {
         Some(("http" | "https", rest)) => {
             let end = rest.find(['#', '?']).unwrap_or(rest.len());
             let location = rest.get(..end).unwrap_or(rest);
-            location.contains('/') && location.ends_with(".git")
+            location.contains('/') && location.strip_suffix(".git").is_some()
         }
         Some(("git" | "ssh", rest)) => !rest.is_empty(),
         Some(_) => false,

@@ -15,6 +15,8 @@ mod state;
 mod summary;
 mod synthetic;
 mod text;
+mod tty;
 
-pub use reporter::{Mode, Reporter};
-pub use summary::{Lint, Summary, Tail};
+pub use reporter::{Mode, Reporter, Terminal};
+pub use summary::{Lint, Summary};
+pub use tty::Size;

@@ -45,13 +45,10 @@ impl Plain {
                 Change::Part(index, part) => self.part(state, *index, part, now, out),
                 Change::Line(index, offset, line) => {
                     let number = self.number(state, *index, out);
-                    put(
-                        out,
-                        match offset {
-                            Some(offset) => format!("#{number} {:.3} {line}", offset.as_secs_f64()),
-                            None => format!("#{number} {line}"),
-                        },
-                    );
+                    let offset = offset
+                        .map(|offset| format!("{:.3} ", offset.as_secs_f64()))
+                        .unwrap_or_default();
+                    put(out, &format!("#{number} {offset}{line}"));
                 }
                 Change::Ended(index) => self.ended(state, *index, now, out),
                 Change::Notice(warning) => {
@@ -82,7 +79,7 @@ impl Plain {
             })
             .collect();
         for line in shown {
-            put(out, line);
+            put(out, &line);
         }
         self.last_line = Some(now);
     }
@@ -103,7 +100,7 @@ impl Plain {
         }
         self.wrote_anything = true;
         let name = state.step(index).map(|step| step.name.as_str()).unwrap_or_default();
-        put(out, format!("#{number} {name}"));
+        put(out, &format!("#{number} {name}"));
         number
     }
 
@@ -127,7 +124,7 @@ impl Plain {
             self.parts.remove(&key);
         }
         let number = self.number(state, index, out);
-        put(out, format!("#{number} {}", described(part)));
+        put(out, &format!("#{number} {}", described(part)));
     }
 
     fn ended(&mut self, state: &State, index: usize, now: SystemTime, out: &mut String) {
@@ -136,14 +133,14 @@ impl Plain {
         let end = end_of(step, now);
         // A step that the builder takes up again ends again: only news are told.
         if self.ends.get(&index) != Some(&end) {
-            put(out, format!("#{number} {end}"));
+            put(out, &format!("#{number} {end}"));
             self.ends.insert(index, end);
         }
     }
 }
 
-fn put(out: &mut String, line: String) {
-    out.push_str(&line);
+fn put(out: &mut String, line: &str) {
+    out.push_str(line);
     out.push('\n');
 }
 

@@ -1,9 +1,17 @@
 //! The one reader of events: a thread that keeps the state and writes the view to stderr.
 
-use super::{plain::Plain, rawjson, state::State, summary::Summary, synthetic::Synthesizer};
+use super::{
+    plain::Plain,
+    rawjson,
+    state::State,
+    summary::Summary,
+    synthetic::Synthesizer,
+    text::plain,
+    tty::{Size, Tty},
+};
 use crate::event::{Event, Events};
 use std::{
-    collections::BTreeSet,
+    fmt::Write as _,
     io::Write,
     sync::{
         Arc,
@@ -11,7 +19,7 @@ use std::{
         mpsc::{self, RecvTimeoutError},
     },
     thread,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// How often a view may do something of its own accord.
@@ -20,8 +28,11 @@ const TICK: Duration = Duration::from_millis(200);
 /// that a paused terminal stops neither the build nor grows the process.
 const MAX_WAITING: usize = 8 << 20;
 
+/// A view is redrawn no more often than this.
+const FRAME: Duration = Duration::from_millis(100);
+
 /// How progress is written.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug)]
 pub enum Mode {
     /// Lines.
     Plain,
@@ -29,6 +40,17 @@ pub enum Mode {
     Quiet,
     /// BuildKit's status as JSON.
     RawJson,
+    /// A view that is redrawn.
+    Tty(Terminal),
+}
+
+/// The terminal of a view that is redrawn.
+#[derive(Clone, Copy, Debug)]
+pub struct Terminal {
+    /// Its size now.
+    pub size: fn() -> Size,
+    /// Whether colours are wanted.
+    pub colours: bool,
 }
 
 /// Reads events until it is told to finish.
@@ -55,7 +77,7 @@ impl Reporter {
             out,
             synthesizer: Synthesizer::default(),
             state: State::default(),
-            failed: BTreeSet::new(),
+            last_frame: None,
             waiting: Arc::clone(&waiting),
             dropped: Arc::clone(&dropped),
         };
@@ -96,6 +118,7 @@ enum View {
     Plain(Plain),
     Quiet,
     RawJson,
+    Tty(Tty, Terminal),
 }
 
 impl View {
@@ -104,6 +127,9 @@ impl View {
             Mode::Plain => Self::Plain(Plain::default()),
             Mode::Quiet => Self::Quiet,
             Mode::RawJson => Self::RawJson,
+            Mode::Tty(terminal) => {
+                Self::Tty(Tty::new(SystemTime::now(), terminal.colours), terminal)
+            }
         }
     }
 }
@@ -113,8 +139,7 @@ struct Reader {
     out: Box<dyn Write + Send>,
     synthesizer: Synthesizer,
     state: State,
-    /// Vertices that failed: their last words are wanted at the end.
-    failed: BTreeSet<String>,
+    last_frame: Option<Instant>,
     waiting: Arc<AtomicUsize>,
     dropped: Arc<AtomicUsize>,
 }
@@ -132,13 +157,26 @@ impl Reader {
                     }
                 }
             }
+            if let View::Tty(tty, terminal) = &mut self.view
+                && self.last_frame.is_none_or(|last| last.elapsed() >= FRAME)
+            {
+                text.push_str(&tty.draw(&self.state, SystemTime::now(), (terminal.size)()));
+                self.last_frame = Some(Instant::now());
+            }
             self.write(&text);
         }
-        let summary = Summary::of(&self.state, self.failed.iter().cloned());
+        if let View::Tty(tty, terminal) = &mut self.view {
+            let text = tty.end((terminal.size)());
+            self.write(&text);
+        }
+        let summary = Summary::of(&self.state);
         if !matches!(self.view, View::Quiet | View::RawJson) {
-            let text: Vec<String> = summary.lints.iter().map(super::Lint::render).collect();
+            let mut text: String = summary.lints.iter().map(super::Lint::render).collect();
+            if matches!(self.view, View::Tty(_, Terminal { colours: false, .. })) {
+                text = plain(&text);
+            }
             if !text.is_empty() {
-                self.write(&format!("\n{}", text.concat()));
+                self.write(&format!("\n{text}"));
             }
         }
         summary
@@ -147,22 +185,20 @@ impl Reader {
     fn event(&mut self, event: Event, text: &mut String) {
         let now = SystemTime::now();
         self.waiting.fetch_sub(output_size(&event), Ordering::Relaxed);
-        if let Event::Build(status) = &event {
-            let failed = status.vertices.iter().filter(|vertex| !vertex.error.is_empty());
-            self.failed.extend(failed.map(|vertex| vertex.digest.clone()));
-        }
         let Some(told) = self.synthesizer.tell(event, now) else { return };
         if let View::RawJson = self.view {
             text.push_str(&rawjson::line(&told));
         }
         let changes = self.state.apply(told);
+        if let View::Tty(tty, terminal) = &mut self.view {
+            tty.note(&self.state, &changes, now, (terminal.size)());
+        }
         if let View::Plain(plain) = &mut self.view {
             plain.write(&self.state, &changes, now, text);
             let dropped = self.dropped.swap(0, Ordering::Relaxed);
             if dropped > 0 {
-                text.push_str(&format!(
-                    "… {dropped} bytes of output were dropped: stderr is too slow\n"
-                ));
+                let _cannot_fail =
+                    writeln!(text, "… {dropped} bytes of output were dropped: stderr is too slow");
             }
         }
     }

@@ -139,11 +139,6 @@ impl State {
         self.steps.get(index)
     }
 
-    /// The step of a vertex.
-    pub(super) fn step_of(&self, digest: &str) -> Option<&Step> {
-        self.step(*self.by_digest.get(digest)?)
-    }
-
     /// Warnings of the frontend, each once.
     pub(super) fn warnings(&self) -> &[VertexWarning] {
         &self.warnings
@@ -241,15 +236,14 @@ impl State {
     fn part(&mut self, part: VertexStatus, changes: &mut Vec<Change>) {
         let Some(&index) = self.by_digest.get(&part.vertex) else { return };
         let Some(step) = self.steps.get_mut(index) else { return };
-        match step.parts.iter_mut().find(|known| known.id == part.id) {
-            Some(known) => *known = part.clone(),
-            None => {
-                if step.parts.len() >= MAX_PARTS {
-                    let ended = step.parts.iter().position(|part| part.completed.is_some());
-                    step.parts.remove(ended.unwrap_or_default());
-                }
-                step.parts.push(part.clone());
+        if let Some(known) = step.parts.iter_mut().find(|known| known.id == part.id) {
+            *known = part.clone();
+        } else {
+            if step.parts.len() >= MAX_PARTS {
+                let ended = step.parts.iter().position(|part| part.completed.is_some());
+                step.parts.remove(ended.unwrap_or_default());
             }
+            step.parts.push(part.clone());
         }
         if !step.hidden {
             changes.push(Change::Part(index, part));

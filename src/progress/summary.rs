@@ -1,4 +1,4 @@
-//! What is left of the progress when all is done: warnings, and the last words of each step.
+//! What is left of the progress when all is done: warnings, and how much was done.
 
 use super::state::State;
 use crate::{
@@ -6,7 +6,6 @@ use crate::{
     event::{VertexWarning, Warning},
 };
 use serde_json::{Value, json};
-use std::collections::HashMap;
 
 /// What a command's end needs of its progress.
 #[derive(Clone, Debug, Default)]
@@ -19,16 +18,6 @@ pub struct Summary {
     pub steps: usize,
     /// Steps whose result was there already.
     pub cached: usize,
-    tails: HashMap<String, Tail>,
-}
-
-/// The last words of a step.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Tail {
-    /// The step's name on the screen.
-    pub name: String,
-    /// The last lines of its output.
-    pub lines: Vec<String>,
 }
 
 /// A warning of the frontend.
@@ -46,29 +35,16 @@ pub struct Lint {
 
 impl Summary {
     /// What is left of `state`.
-    pub(super) fn of(state: &State, digests: impl Iterator<Item = String>) -> Self {
+    pub(super) fn of(state: &State) -> Self {
         let shown = state.steps().iter().filter(|step| !step.hidden && step.is_ended());
         let (steps, cached) =
             shown.fold((0, 0), |(all, cached), step| (all + 1, cached + usize::from(step.cached)));
-        let tails = digests
-            .filter_map(|digest| {
-                let step = state.step_of(&digest)?;
-                let lines = step.tail.iter().cloned().collect();
-                Some((digest, Tail { name: step.name.clone(), lines }))
-            })
-            .collect();
         Self {
             lints: state.warnings().iter().map(Lint::from).collect(),
             notices: state.notices().to_vec(),
             steps,
             cached,
-            tails,
         }
-    }
-
-    /// The last words of a vertex, by its digest.
-    pub fn tail(&self, digest: &str) -> Option<&Tail> {
-        self.tails.get(digest)
     }
 
     /// All warnings, as envelopes carry them.

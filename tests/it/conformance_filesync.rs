@@ -56,7 +56,7 @@ fn announced(root: &Path, lists: &FilterLists) -> Result<Vec<Value>, WalkError> 
     let tree = Tree::open(&Source::Directory(root.to_owned()))?;
     let mut walk = Walk::new(&tree, lists)?;
     let mut stats = Vec::new();
-    while let Some(entry) = walk.next()? {
+    while let Some(entry) = walk.next_entry()? {
         let stat = entry.stat;
         assert_eq!((stat.uid, stat.gid), (0, 0));
         let mut value = json!({

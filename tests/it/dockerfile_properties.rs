@@ -8,6 +8,8 @@ use bk_sync::dockerfile::lint::{Linter, Options};
 use bk_sync::dockerfile::{Lines, Span, directive, parse, parse_trigger};
 use proptest::prelude::*;
 
+use crate::generated::dockerfiles;
+
 /// Pieces of which Dockerfiles, good and bad, are made.
 const PIECES: &[&str] = &[
     "FROM a",
@@ -159,6 +161,18 @@ proptest! {
                 }
             }
         }
+    }
+
+    #[test]
+    fn valid_files_are_read_whole(made in dockerfiles(&["example.test/base:1", "debian"])) {
+        let file = parse(made.text.as_bytes(), &mut Linter::default());
+        let file = file.map_err(|errors| TestCaseError::fail(format!("{errors}\n{}", made.text)))?;
+        let mut words: Vec<String> = Vec::new();
+        words.extend(origins(&file).iter().map(|origin| origin.keyword.to_uppercase()));
+        prop_assert_eq!(words, made.instructions);
+        let names: Vec<_> =
+            file.stages.iter().filter_map(|stage| stage.from.name.clone()).collect();
+        prop_assert_eq!(names, made.stages);
     }
 
     #[test]

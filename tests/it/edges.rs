@@ -33,6 +33,10 @@ const FORBIDDEN: &[(&[&str], &[&str])] = &[
     ),
     (&["buildkit"], &["cli", "config", "pipeline", "progress", "registry"]),
     (&["engine"], &["buildkit", "cli", "config", "pipeline", "progress", "registry"]),
+    (
+        &["transport"],
+        &["buildkit", "cli", "config", "credential", "engine", "pipeline", "progress", "registry"],
+    ),
     (&["registry"], &["buildkit", "cli", "config", "engine", "pipeline", "progress"]),
     (&["credential"], &["buildkit", "cli", "config", "engine", "pipeline", "progress", "registry"]),
     (&["diagnostic", "progress"], &["cli", "config", "pipeline"]),

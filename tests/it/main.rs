@@ -14,10 +14,14 @@
 )]
 
 mod bed;
+mod cli;
 mod conformance_filesync;
 mod conformance_ignore;
 mod conformance_llb;
+mod dial;
 mod dockerfile;
 mod dockerfile_properties;
 mod edges;
 mod expand;
+mod generated;
+mod session;

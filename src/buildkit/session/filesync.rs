@@ -4,27 +4,32 @@
 //! them feed one short queue, so that a slow builder slows them down and a context of any size
 //! passes through a few megabytes of memory.
 
-use super::Attachable;
+use super::{Attachable, ContextMemory};
 use crate::{
     filesync::{
-        Asked, FilterLists, Request, Sender, SenderError, Source, Tree, TreeError, Walk, WalkError,
-        sender,
+        Asked, Content, Entry, FilterLists, Judgement, Request, Sender, SenderError, Source, Tree,
+        TreeError, Walk, WalkError,
+        ledger::{self, ContentDigest},
+        mode, sender,
     },
     proto::{
         fsutil::types::Packet,
         moby::filesync::v1::file_sync_server::{self, FileSyncServer},
     },
 };
+use bytes::Bytes;
 use futures::{
     Stream, StreamExt as _,
     stream::{self, BoxStream},
 };
+use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 use thiserror::Error;
 use tokio::{
@@ -60,6 +65,7 @@ pub struct FileSync {
 #[derive(Debug)]
 struct Shared {
     sources: BTreeMap<String, Source>,
+    memory: ContextMemory,
     counts: ContextCounts,
 }
 
@@ -108,9 +114,10 @@ enum TransferError {
 type Item = Result<Vec<Packet>, Status>;
 
 impl FileSync {
-    /// Offers `sources`.
-    pub fn new(sources: BTreeMap<String, Source>) -> Self {
-        Self { shared: Arc::new(Shared { sources, counts: ContextCounts::default() }) }
+    /// Offers `sources`. The session must have been given the [shared key](ContextMemory::shared_key)
+    /// of `memory`, which should have been opened for the same sources.
+    pub fn new(sources: BTreeMap<String, Source>, memory: ContextMemory) -> Self {
+        Self { shared: Arc::new(Shared { sources, memory, counts: ContextCounts::default() }) }
     }
 
     /// A handle on what is sent.
@@ -221,7 +228,13 @@ async fn transfer(
     queue: mpsc::Sender<Item>,
 ) {
     let name = asked.name.clone();
-    let outcome = run(shared, asked, source, incoming, &queue).await;
+    shared.memory.begin();
+    let outcome = run(&shared, asked, source, incoming, &queue).await;
+    if outcome.is_ok() {
+        shared.memory.end();
+    }
+    // What waits for the memory to be put back waits for this.
+    drop(shared);
     match outcome {
         Ok(()) => tracing::debug!(dir = name, "directory sent"),
         Err(TransferError::Gone) => tracing::debug!(dir = name, "the builder hung up"),
@@ -238,7 +251,7 @@ async fn transfer(
 }
 
 async fn run(
-    shared: Arc<Shared>,
+    shared: &Arc<Shared>,
     asked: Wanted,
     source: Source,
     mut incoming: Streaming<Packet>,
@@ -252,12 +265,14 @@ async fn run(
 
     let mut threads = JoinSet::new();
     let walker = Walker {
+        shared: Arc::clone(shared),
+        directory: asked.name.clone(),
         tree: Arc::clone(&tree),
         sender: Arc::clone(&sender),
-        counts: shared.counts.clone(),
         queue: queue.clone(),
     };
-    threads.spawn_blocking(move || walker.run(&asked.lists));
+    let lists = asked.lists;
+    threads.spawn_blocking(move || walker.run(&lists));
     let mut readers = 0;
     loop {
         let packet = tokio::select! {
@@ -270,15 +285,16 @@ async fn run(
         };
         // A stream that breaks or ends before it is finished is a builder that left.
         let Ok(Some(packet)) = packet else { return Err(TransferError::Gone) };
-        let asked = lock(&sender).receive(&packet)?;
-        match asked {
+        let wanted = lock(&sender).receive(&packet)?;
+        match wanted {
             Asked::File(request) => {
                 if readers < READERS {
                     readers += 1;
                     let reader = Reader {
+                        shared: Arc::clone(shared),
+                        directory: asked.name.clone(),
                         tree: Arc::clone(&tree),
                         waiting: Arc::clone(&waiting),
-                        counts: shared.counts.clone(),
                         queue: queue.clone(),
                     };
                     threads.spawn_blocking(move || reader.run());
@@ -300,20 +316,24 @@ async fn run(
 
 /// Announces a tree, on a blocking thread.
 struct Walker {
+    shared: Arc<Shared>,
+    directory: String,
     tree: Arc<Tree>,
     sender: Arc<Mutex<Sender>>,
-    counts: ContextCounts,
     queue: mpsc::Sender<Item>,
 }
 
 impl Walker {
     fn run(self, lists: &FilterLists) -> Result<(), TransferError> {
+        let now = nanoseconds_now();
         let mut walk = Walk::new(&self.tree, lists)?;
         let mut batch = Vec::with_capacity(BATCH);
-        while let Some(entry) = walk.next()? {
+        while let Some(mut entry) = walk.next_entry()? {
+            let Some(mtime) = self.mtime(&entry, now)? else { continue };
+            entry.stat.mod_time = mtime;
             // The entry has an id from here on, but cannot be asked for before it is sent.
             batch.push(lock(&self.sender).announce(entry.stat)?);
-            self.counts.0.announced.fetch_add(1, Ordering::Relaxed);
+            self.shared.counts.0.announced.fetch_add(1, Ordering::Relaxed);
             if batch.len() == BATCH {
                 send(&self.queue, std::mem::replace(&mut batch, Vec::with_capacity(BATCH)))?;
             }
@@ -321,13 +341,50 @@ impl Walker {
         batch.push(lock(&self.sender).announce_end());
         send(&self.queue, batch)
     }
+
+    /// The mtime to announce, so that no content is taken for another (see [`ledger`]); `None` where
+    /// the file has gone.
+    fn mtime(&self, entry: &Entry, now: i64) -> Result<Option<i64>, TransferError> {
+        let (stat, facts) = (&entry.stat, &entry.facts);
+        if !mode::is_regular(stat.mode) || facts.size == 0 || !self.tree.is_on_disk() {
+            return Ok(Some(stat.mod_time));
+        }
+        // Another name of a file has the times of the first.
+        let first = if stat.linkname.is_empty() { &stat.path } else { &stat.linkname };
+        let key = ledger::path_key(&self.directory, first);
+        match self.shared.memory.lock().judge(key, facts, now) {
+            Judgement::Announce(mtime) => return Ok(Some(mtime)),
+            Judgement::Hash => {}
+        }
+        let mut hash = Sha256::new();
+        let mut content = match self.tree.content(first, facts.size) {
+            Ok(content) => content,
+            Err(TreeError::Vanished(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        loop {
+            let piece = content.next_piece(first)?;
+            if piece.is_empty() {
+                break;
+            }
+            hash.update(&piece);
+        }
+        let digest = ledger::short(&hash.finalize());
+        Ok(Some(self.shared.memory.lock().settle(key, facts, digest, now)))
+    }
+}
+
+fn nanoseconds_now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// Reads files one after the other, on a blocking thread.
 struct Reader {
+    shared: Arc<Shared>,
+    directory: String,
     tree: Arc<Tree>,
     waiting: Arc<Mutex<mpsc::Receiver<Request>>>,
-    counts: ContextCounts,
     queue: mpsc::Sender<Item>,
 }
 
@@ -341,23 +398,37 @@ impl Reader {
     }
 
     fn send_file(&self, request: &Request) -> Result<(), TransferError> {
+        let counts = &self.shared.counts.0;
+        let mut hash = Sha256::new();
         let mut content = self.tree.content(&request.path, request.size)?;
         loop {
-            let data = content.next(&request.path)?;
-            let length = u64::try_from(data.len()).unwrap_or_default();
-            self.counts.0.bytes.fetch_add(length, Ordering::Relaxed);
-            let mut batch = vec![sender::data(request.id, data)];
+            let piece = content.next_piece(&request.path)?;
+            hash.update(&piece);
+            let length = u64::try_from(piece.len()).unwrap_or_default();
+            counts.bytes.fetch_add(length, Ordering::Relaxed);
             let done = length == 0 || content.left() == 0;
+            let mut batch = vec![sender::data(request.id, piece)];
             if done {
-                self.counts.0.files.fetch_add(1, Ordering::Relaxed);
+                // Before the builder can say that it has everything.
+                self.note(request, &content, &ledger::short(&hash.finalize()));
+                counts.files.fetch_add(1, Ordering::Relaxed);
                 if length != 0 {
-                    batch.push(sender::data(request.id, bytes::Bytes::new()));
+                    batch.push(sender::data(request.id, Bytes::new()));
                 }
+                return send(&self.queue, batch);
             }
             send(&self.queue, batch)?;
-            if done {
-                return Ok(());
-            }
+        }
+    }
+
+    /// Notes what was sent, and says so where the file changed meanwhile: the builder then has a
+    /// mixture, and the next build sends it anew.
+    fn note(&self, request: &Request, content: &Content, digest: &ContentDigest) {
+        let Some(after) = content.facts() else { return };
+        let key = ledger::path_key(&self.directory, &request.path);
+        let still = self.shared.memory.lock().sent(key, *digest, &after);
+        if !still || content.left() > 0 {
+            tracing::warn!(path = request.path, "the file changed while it was being sent");
         }
     }
 }

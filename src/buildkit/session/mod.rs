@@ -5,6 +5,7 @@
 //! is handed to them as values and traits; this room knows only the wire.
 
 mod auth;
+mod context_memory;
 mod filesync;
 mod health;
 mod id;
@@ -15,6 +16,7 @@ mod upload;
 mod wire;
 
 pub use auth::{Auth, AuthRefused, RegistryAuth, TokenLent, TokenWanted};
+pub use context_memory::ContextMemory;
 pub use filesync::{ContextCounts, FileSync};
 pub use id::random_id;
 pub use open::{OpenSession, SessionBuilder, SessionError};

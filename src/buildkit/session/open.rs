@@ -14,7 +14,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use sha2::{Digest as _, Sha256};
-use std::{fmt, future::Future, pin::pin, time::Duration};
+use std::{fmt, future::Future, time::Duration};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
@@ -37,7 +37,7 @@ const CONNECTION_WINDOW: u32 = 8 << 20;
 const SEND_BUFFER: usize = 256 << 10;
 /// A builder that is busy takes a moment; one that takes longer is stuck.
 const OPEN_LIMIT: Duration = Duration::from_secs(30);
-/// How long the builder may take to let go of what still runs when we close.
+/// How long the builder may take to close its half after ours.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A session that is being put together.
@@ -143,8 +143,9 @@ impl OpenSession {
         }
     }
 
-    /// Ends the session: no new calls, those under way finish, our half of the stream is closed
-    /// and the builder's is read to its end. To be called after `Solve` has returned.
+    /// Ends the session: calls that still run are cut off, our half of the stream is closed and
+    /// the builder's is read to its end. To be called after `Solve` has returned, when every call
+    /// that matters has too.
     ///
     /// # Errors
     /// The session had been lost before.
@@ -234,13 +235,13 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER);
     let service = TowerToHyperService::new(routes.prepare());
-    let mut connection = pin!(server.serve_connection(TokioIo::new(wire), service));
+    let connection = server.serve_connection(TokioIo::new(wire), service);
+    // Asked to stop, we let go at once. A graceful shutdown waits for a pong, and a BuildKit that
+    // has been told of the end answers nothing more before our half of the stream is closed.
     tokio::select! {
-        served = connection.as_mut() => return served,
-        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        served = connection => served,
+        () = stop.cancelled() => Ok(()),
     }
-    // A call that does not end (an agent that is still connected) is cut off.
-    timeout(CLOSE_LIMIT, connection).await.unwrap_or(Ok(()))
 }
 
 /// Reads the builder's half to its end; what is in it was meant for the connection that is over.

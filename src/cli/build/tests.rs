@@ -16,17 +16,17 @@ fn request_in(
     words: &[&str],
     environment: &Environment,
     config: Option<&Config>,
-) -> Result<Request, Diagnostic> {
+) -> Result<Request, Box<Diagnostic>> {
     let words = ["bk-sync", "build"].iter().chain(words);
-    let parsed =
-        Arguments::try_parse_from(words).map_err(|error| crate::cli::usage_error(&error))?;
+    let parsed = Arguments::try_parse_from(words)
+        .map_err(|error| Box::new(crate::cli::usage_error(&error)))?;
     let Command::Build(build) = parsed.command;
     let surroundings =
         Surroundings { environment, stdout_is_terminal: false, stdout_is_json: false };
     build.request(&parsed.global, config, surroundings)
 }
 
-fn request(words: &[&str]) -> Result<Request, Diagnostic> {
+fn request(words: &[&str]) -> Result<Request, Box<Diagnostic>> {
     request_in(words, &Environment::fixed([("SET", "value"), ("BUILDKIT_HOST", "tcp://b:1")]), None)
 }
 

@@ -8,21 +8,10 @@ pub(super) fn fields(text: &str) -> Result<Vec<String>, ValueError> {
     let mut fields = Vec::new();
     let mut rest = text;
     loop {
-        let (field, after) = match rest.strip_prefix('"') {
-            Some(quoted) => quoted_field(quoted)?,
-            None => {
-                let (field, after) = match rest.split_once(',') {
-                    Some((field, after)) => (field, Some(after)),
-                    None => (rest, None),
-                };
-                if field.contains('"') {
-                    return Err(ValueError::new(
-                        format!("a bare `\"` in the field `{field}`"),
-                        "quote the whole field and double its quotes: `\"key=a \"\"b\"\"\"`",
-                    ));
-                }
-                (field.to_owned(), after)
-            }
+        let (field, after) = if let Some(quoted) = rest.strip_prefix('"') {
+            quoted_field(quoted)?
+        } else {
+            bare_field(rest)?
         };
         fields.push(field);
         match after {
@@ -30,6 +19,21 @@ pub(super) fn fields(text: &str) -> Result<Vec<String>, ValueError> {
             None => return Ok(fields),
         }
     }
+}
+
+/// A field without quotes, and what follows its comma.
+fn bare_field(text: &str) -> Result<(String, Option<&str>), ValueError> {
+    let (field, after) = match text.split_once(',') {
+        Some((field, after)) => (field, Some(after)),
+        None => (text, None),
+    };
+    if field.contains('"') {
+        return Err(ValueError::new(
+            format!("a bare `\"` in the field `{field}`"),
+            "quote the whole field and double its quotes: `\"key=a \"\"b\"\"\"`",
+        ));
+    }
+    Ok((field.to_owned(), after))
 }
 
 /// A field whose opening quote has been read, and what follows its comma.

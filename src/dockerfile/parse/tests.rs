@@ -172,6 +172,9 @@ fn what_cannot_be_cut_comes_before_what_makes_no_sense() {
 fn one_missing_from_is_one_error() {
     assert_eq!(wrong("RUN a\nRUN b\n").len(), 1);
     assert_eq!(wrong("FROM a as\nRUN b\n").len(), 1);
+    let nothing = |line| ("file with no instructions".to_owned(), Some(Lines::one(line)));
+    assert_eq!(wrong("\u{feff}"), [nothing(1)]);
+    assert_eq!(wrong("\n#\n"), [nothing(2)]);
     assert_eq!(wrong("ARG A\n"), [("dockerfile contains no stages to build".to_owned(), None)]);
 }
 

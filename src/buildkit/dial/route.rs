@@ -1,0 +1,231 @@
+//! The ways to a builder: each opens a byte stream on which the builder speaks HTTP/2.
+
+use super::{Cause, Options};
+use crate::{
+    buildkit::address::{Address, Docker, KubePod},
+    engine,
+    transport::{
+        ByteStream, HostPort,
+        child::{LastWords, Program},
+        open_tcp, open_unix, tls,
+    },
+};
+use std::path::{Path, PathBuf};
+
+/// Makes a stream of buildkitd's socket, wherever `buildctl` is installed.
+const DIAL_STDIO: [&str; 2] = ["buildctl", "dial-stdio"];
+
+/// A way to a builder, ready to be gone as often as the connection breaks.
+#[derive(Clone, Debug)]
+pub(super) enum Route {
+    /// `buildctl dial-stdio` in a container of a Docker Engine.
+    Container {
+        client: engine::Client,
+        container: String,
+    },
+    /// `/grpc` of a Docker Engine.
+    Engine(engine::Client),
+    /// A child process that speaks for the builder.
+    Program(Program),
+    Tcp {
+        place: HostPort,
+        tls: Option<tls::Client>,
+    },
+    Unix(PathBuf),
+}
+
+/// A stream to a builder, and the voice of what carries it.
+pub(super) struct Opened {
+    pub(super) stream: ByteStream,
+    pub(super) voice: Option<Carrier>,
+}
+
+/// What carries a stream and can say why it ended.
+#[derive(Clone, Debug)]
+pub(super) enum Carrier {
+    Child(LastWords),
+    Exec(engine::ExecVoice),
+}
+
+impl Carrier {
+    /// What it said last and how it ended, where there is something to tell.
+    pub(super) async fn tell(&mut self) -> Option<String> {
+        match self {
+            Self::Child(words) => words.tell().await,
+            Self::Exec(voice) => voice.tell().await,
+        }
+    }
+}
+
+impl Route {
+    /// The way to `address`.
+    pub(super) fn to(address: &Address, options: &Options) -> Result<Self, Cause> {
+        Ok(match address {
+            Address::Unix(path) => Self::Unix(path.clone()),
+            Address::Tcp(place) => {
+                let tls = if options.tls.is_empty() {
+                    None
+                } else {
+                    Some(tls::Client::load(&options.tls, tls::Protocol::Http2)?)
+                };
+                Self::Tcp { place: place.clone(), tls }
+            }
+            Address::Docker(docker) => Self::Engine(engine_of(docker, options)?),
+            Address::DockerContainer { container, context } => {
+                let docker = context.clone().map_or(Docker::Default, Docker::Context);
+                let client = engine_of(&docker, options)?;
+                Self::Container { client, container: container.clone() }
+            }
+            Address::PodmanContainer { container } => Self::Program(podman(container)),
+            Address::KubePod(pod) => Self::Program(kubectl(pod)),
+            Address::Ssh { target, socket } => {
+                let socket = socket.as_ref().map(|path| format!("unix://{path}"));
+                let mut command = vec!["buildctl"];
+                if let Some(socket) = &socket {
+                    command.extend(["--addr", socket]);
+                }
+                command.push("dial-stdio");
+                Self::Program(target.program(&command))
+            }
+        })
+    }
+
+    /// The Engine at the same place, for a socket that turns out to be one.
+    pub(super) fn as_engine(&self, options: &Options) -> Option<Result<engine::Client, Cause>> {
+        let endpoint = match self {
+            Self::Unix(path) => engine::Endpoint::Unix(path.clone()),
+            Self::Tcp { place, .. } => engine::Endpoint::Tcp(place.clone()),
+            Self::Container { .. } | Self::Engine(_) | Self::Program(_) => return None,
+        };
+        Some(engine::Client::new(endpoint, &options.tls).map_err(Cause::from))
+    }
+
+    /// The Engine that this way leads through.
+    pub(super) fn engine(&self) -> Option<&engine::Client> {
+        match self {
+            Self::Engine(client) => Some(client),
+            _ => None,
+        }
+    }
+
+    /// Goes it.
+    pub(super) async fn open(&self) -> Result<Opened, Cause> {
+        let stream = match self {
+            Self::Unix(path) => open_unix(path).await?,
+            Self::Tcp { place, tls } => {
+                let stream = open_tcp(&place.host, place.port).await?;
+                match tls {
+                    Some(tls) => tls.wrap(stream, &place.host, &place.to_string()).await?,
+                    None => stream,
+                }
+            }
+            Self::Engine(client) => upgrade(client).await?,
+            Self::Container { client, container } => {
+                let (stream, voice) = client.exec(container, &DIAL_STDIO).await?;
+                return Ok(Opened { stream, voice: Some(Carrier::Exec(voice)) });
+            }
+            Self::Program(program) => {
+                let (stream, voice) = program.start()?;
+                return Ok(Opened { stream, voice: Some(Carrier::Child(voice)) });
+            }
+        };
+        Ok(Opened { stream, voice: None })
+    }
+}
+
+/// The name was checked: it cannot be taken for an option.
+fn podman(container: &str) -> Program {
+    let words = ["exec", "-i", container].into_iter().chain(DIAL_STDIO);
+    Program {
+        name: "podman".to_owned(),
+        arguments: words.map(str::to_owned).collect(),
+        environment: Vec::new(),
+    }
+}
+
+/// Access to clusters is `kubectl`'s craft (exec plugins, proxies, tokens), so it is asked.
+fn kubectl(pod: &KubePod) -> Program {
+    let kubeconfig = pod.kubeconfig.as_deref().map(Path::to_string_lossy);
+    let mut arguments = vec!["exec".to_owned(), "-i".to_owned()];
+    let mut option = |name: &str, value: Option<&str>| {
+        arguments.extend(value.map(|value| format!("--{name}={value}")));
+    };
+    option("kubeconfig", kubeconfig.as_deref());
+    option("context", pod.context.as_deref());
+    option("namespace", pod.namespace.as_deref());
+    option("container", pod.container.as_deref());
+    arguments.extend([pod.pod.clone(), "--".to_owned()]);
+    arguments.extend(DIAL_STDIO.map(str::to_owned));
+    Program { name: "kubectl".to_owned(), arguments, environment: Vec::new() }
+}
+
+/// The Engine that `docker` names.
+fn engine_of(docker: &Docker, options: &Options) -> Result<engine::Client, Cause> {
+    let read = |path: &Path| std::fs::read(path);
+    let (endpoint, files) = match docker {
+        Docker::At(endpoint) => (endpoint.clone(), options.tls.clone()),
+        Docker::Context(name) => {
+            let target = options.docker.resolve(Some(name), &read)?;
+            (target.endpoint, target.tls)
+        }
+        Docker::Default => {
+            let target = options.docker.resolve(None, &read)?;
+            (target.endpoint, target.tls)
+        }
+    };
+    Ok(engine::Client::new(endpoint, &files)?)
+}
+
+/// BuildKit's API inside a Docker Engine.
+async fn upgrade(client: &engine::Client) -> Result<ByteStream, Cause> {
+    let error = match client.upgrade("/grpc", "h2c").await {
+        Ok(stream) => return Ok(stream),
+        Err(error) => error,
+    };
+    // Who does not know the path is an Engine without BuildKit, or no Engine at all.
+    match &error {
+        engine::Error::Refused { status, message, .. } => {
+            let answered = format!("`POST /grpc`: {message}, status {status}");
+            let greeting = client.greet().await?;
+            let engine = if greeting.podman {
+                "Podman".to_owned()
+            } else {
+                format!("the Docker Engine `{}`", greeting.server)
+            };
+            Err(Cause::EngineWithoutBuildkit { engine, answered, podman: greeting.podman })
+        }
+        _ => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Route;
+    use crate::buildkit::dial::Options;
+
+    fn words(address: &str) -> String {
+        match Route::to(&address.parse().unwrap(), &Options::default()).unwrap() {
+            Route::Program(program) => format!("{} {}", program.name, program.arguments.join(" ")),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn programs_that_carry_a_connection() {
+        assert_eq!(
+            words("ssh://ann@host:22"),
+            "ssh -o BatchMode=yes -T -l ann -p 22 -- host buildctl dial-stdio"
+        );
+        assert_eq!(
+            words("ssh://host/run/b k.sock"),
+            "ssh -o BatchMode=yes -T -- host buildctl --addr 'unix:///run/b k.sock' dial-stdio"
+        );
+        assert_eq!(words("podman-container://b"), "podman exec -i b buildctl dial-stdio");
+        assert_eq!(words("kube-pod://b"), "kubectl exec -i b -- buildctl dial-stdio");
+        assert_eq!(
+            words("kube-pod://b?context=-x&namespace=ci&container=d&kubeconfig=/k"),
+            "kubectl exec -i --kubeconfig=/k --context=-x --namespace=ci --container=d b -- buildctl \
+             dial-stdio"
+        );
+    }
+}

@@ -1,0 +1,285 @@
+//! A build from its plan to its result: reach, compile, solve, export.
+
+use super::{
+    attributes::{attributes, check, entitlements, is_true},
+    builder::Builder,
+    built::{self, BuildFacts, Built, Timings},
+    error::{BuildFailure, Error},
+    frontend::{DaemonFrontend, Frontend as _, FrontendError, FrontendInput},
+    journal::Journal,
+    login::Login,
+    outputs::{Outputs, outputs},
+    services::{agents, secrets},
+    sources::{Stdin, sources},
+};
+use crate::{
+    buildkit::{
+        control::Control,
+        dial::Connection,
+        gateway::Gateway,
+        session::{
+            Auth, ContextCounts, ContextMemory, FileSync, SessionBuilder, Upload, random_id,
+        },
+        solve::{self, BuildError},
+    },
+    credential::Secret,
+    event::{Event, Events, Stage, Warning},
+    plan::{BuildPlan, CacheEntry},
+    proto::moby::buildkit::v1::{
+        CacheOptions, CacheOptionsEntry, SolveRequest, frontend::Result as BuildResult,
+    },
+};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+/// What a build needs from its surroundings. Nothing here is looked up: who calls says it.
+pub struct Inputs {
+    /// The builder, reached.
+    pub connection: Connection,
+    /// How long it took to reach it.
+    pub connect_time: Option<Duration>,
+    /// Credentials for registries.
+    pub login: Login,
+    /// Values of the variables that the plan's secrets are taken from, by name.
+    pub variables: BTreeMap<String, Secret>,
+    /// The socket of the user's SSH agent.
+    pub ssh_agent: Option<PathBuf>,
+    /// What the plan's relative paths start from.
+    pub directory: PathBuf,
+    /// Where we may keep what speeds up the next build; without it contexts are sent whole.
+    pub state: Option<PathBuf>,
+    /// What comes on stdin, where the plan reads it.
+    pub stdin: Option<Stdin>,
+    /// Who hears of the progress.
+    pub events: Events,
+    /// Cancelled when the user wants no more of it.
+    pub cancel: CancellationToken,
+}
+
+impl fmt::Debug for Inputs {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Inputs")
+            .field("connection", &self.connection)
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Builds `plan`. On cancellation the builder is told and given time to end the build.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn build(plan: &BuildPlan, inputs: Inputs) -> Result<Built, Error> {
+    let began = Instant::now();
+    let cancel = inputs.cancel.clone();
+    let prepared = tokio::select! {
+        prepared = Prepared::new(plan, inputs) => prepared?,
+        () = cancel.cancelled() => return Err(Error::Interrupted),
+    };
+    let mut built = prepared.run(plan).await?;
+    built.timings.total = Some(began.elapsed() + built.timings.connect.unwrap_or_default());
+    if let Some(path) = &plan.iid_file {
+        built.write_iid_file(path)?;
+    }
+    if let Some(path) = &plan.metadata_file {
+        built.write_metadata_file(path)?;
+    }
+    Ok(built)
+}
+
+/// A build whose parts are known and checked, and that has not begun.
+struct Prepared {
+    connection: Connection,
+    connect_time: Option<Duration>,
+    outputs: Outputs,
+    input: FrontendInput,
+    session: SessionBuilder,
+    counts: ContextCounts,
+    events: Events,
+    cancel: CancellationToken,
+}
+
+impl Prepared {
+    async fn new(plan: &BuildPlan, inputs: Inputs) -> Result<Self, Error> {
+        let Inputs { connection, connect_time, directory, events, cancel, .. } = inputs;
+        let builder = Builder::new(&connection.workers);
+        let outputs = outputs(plan, &builder, false)?;
+        let mut attributes = attributes(plan, &builder)?;
+        let sources = sources(plan, &directory, inputs.stdin).await?;
+        attributes.extend(sources.attributes);
+
+        let secrets = secrets(plan, &directory, &inputs.variables)?;
+        let agents = agents(plan, &directory, inputs.ssh_agent.as_deref())?;
+        let upload = Upload::new();
+        if let Some(archive) = sources.upload {
+            attributes.insert("context".to_owned(), upload.add(archive));
+        }
+        let memory = ContextMemory::open(inputs.state.as_deref(), &sources.directories);
+        let session = SessionBuilder::new(memory.shared_key());
+        let files = FileSync::new(sources.directories.clone(), memory);
+        let counts = files.counts();
+        let session = session
+            .attach(Auth::new(inputs.login))
+            .attach(files)
+            .attach(secrets)
+            .attach(agents)
+            .attach(upload);
+        if outputs.is_cache_only_by_default {
+            events.emit(Event::Warning(Warning {
+                code: "NO_OUTPUT",
+                message: "no output is asked for, so the result stays in the builder's cache"
+                    .to_owned(),
+                hint: Some("add --push, --load or -o/--output".to_owned()),
+            }));
+        }
+        let input = FrontendInput {
+            attributes,
+            cache_imports: entries(&plan.cache_from).collect(),
+            dockerfile: sources.dockerfile,
+            session_id: session.id().to_owned(),
+            directories: sources.directories,
+        };
+        Ok(Self { connection, connect_time, outputs, input, session, counts, events, cancel })
+    }
+
+    async fn run(self, plan: &BuildPlan) -> Result<Built, Error> {
+        let Self { connection, outputs, input, events, cancel, .. } = self;
+        let channel = connection.channel.clone();
+        let session = tokio::select! {
+            session = self.session.open(channel.clone()) => session.map_err(Error::Session)?,
+            () = cancel.cancelled() => return Err(Error::Interrupted),
+        };
+        let build_id = random_id();
+        let request = request(plan, &outputs, &input, &build_id);
+        let frontend = DaemonFrontend::new(plan.frontend);
+        let journal = Mutex::new(Journal::default());
+        let compilation = Mutex::new(None);
+        let drive = async |gateway: &Gateway| -> Result<BuildResult, FrontendError> {
+            check(plan, outputs.exporters.len(), gateway.capabilities())?;
+            let began = Instant::now();
+            let subject = input.attributes.get("filename").cloned().unwrap_or_default();
+            events.emit(Event::StageStarted { stage: Stage::Compile, subject });
+            let compiled = frontend.compile(gateway, &input).await;
+            events.emit(Event::StageEnded { stage: Stage::Compile, ok: compiled.is_ok() });
+            let compiled = compiled?;
+            let facts = (compiled.frontend, compiled.llb_digest, began.elapsed());
+            *lock(&compilation) = Some(facts);
+            Ok(compiled.result)
+        };
+        let observe = |status| {
+            lock(&journal).observe(&status);
+            events.emit(Event::Build(status));
+        };
+
+        let subject = connection.address.to_string();
+        events.emit(Event::StageStarted { stage: Stage::Build, subject });
+        let began = Instant::now();
+        let solved = solve::run(channel.clone(), session, request, drive, observe, &cancel).await;
+        let solve_time = began.elapsed();
+        events.emit(Event::StageEnded { stage: Stage::Build, ok: solved.is_ok() });
+
+        let journal = journal.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let response = match solved {
+            Ok(response) => response,
+            Err(error) => return Err(explain(error, &journal, &connection, &cancel).await),
+        };
+        let compilation = compilation.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (frontend, llb_digest, compile_time) = match compilation {
+            Some((frontend, digest, time)) => (Some(frontend), digest, Some(time)),
+            None => (None, None, None),
+        };
+        let control = Control::new(channel);
+        Ok(Built {
+            image: built::image(&control, &outputs, &response).await,
+            push: built::pushed(&outputs),
+            build: BuildFacts { llb_digest, ..built::facts(&journal, &self.counts, frontend) },
+            timings: Timings {
+                connect: self.connect_time,
+                compile: compile_time,
+                context: journal.span("[internal] load build context"),
+                solve: Some(solve_time),
+                export: journal.span("exporting to "),
+                push: journal.push_time(),
+                total: None,
+            },
+            exporter_response: response,
+            build_id,
+        })
+    }
+}
+
+/// What the builder is asked for.
+fn request(
+    plan: &BuildPlan,
+    outputs: &Outputs,
+    input: &FrontendInput,
+    build_id: &str,
+) -> SolveRequest {
+    let first = outputs.exporters.first();
+    let mut exports: Vec<CacheOptionsEntry> = entries(&plan.cache_to)
+        .map(|(kind, attrs)| CacheOptionsEntry { r#type: kind, attrs })
+        .collect();
+    if plan.args.get("BUILDKIT_INLINE_CACHE").is_some_and(|value| is_true(value)) {
+        let kind = "inline".to_owned();
+        exports.push(CacheOptionsEntry { r#type: kind, attrs: BTreeMap::new() });
+    }
+    SolveRequest {
+        r#ref: build_id.to_owned(),
+        session: input.session_id.clone(),
+        exporter_deprecated: first.map(|one| one.r#type.clone()).unwrap_or_default(),
+        exporter_attrs_deprecated: first.map(|one| one.attrs.clone()).unwrap_or_default(),
+        exporters: outputs.exporters.clone(),
+        // Recorded in the builder's history, and read by its attesters.
+        frontend_attrs: input.attributes.clone(),
+        cache: Some(CacheOptions { exports, imports: Vec::new() }),
+        entitlements: entitlements(plan),
+        ..SolveRequest::default()
+    }
+}
+
+/// What a failed build means for the user.
+async fn explain(
+    error: BuildError<FrontendError>,
+    journal: &Journal,
+    connection: &Connection,
+    cancel: &CancellationToken,
+) -> Error {
+    let failure = match error {
+        BuildError::Builder(failure) | BuildError::Frontend(FrontendError::Builder(failure)) => {
+            failure
+        }
+        BuildError::Cancelled => return Error::Interrupted,
+        BuildError::Frontend(FrontendError::Dockerfile { message, sources }) => {
+            let code = "DOCKERFILE_INVALID";
+            let failure = BuildFailure { code, message, sources, ..BuildFailure::default() };
+            return Error::Dockerfile(Box::new(failure));
+        }
+        BuildError::Frontend(FrontendError::Refused(refusal)) => return refusal.into(),
+        BuildError::Session(error) => return Error::Session(error),
+    };
+    if cancel.is_cancelled() && failure.is_cancelled() {
+        return Error::Interrupted;
+    }
+    match (Error::from_failure(&failure, journal), connection.last_words().await) {
+        // What carried the connection knows better why it broke.
+        (Error::Builder { message }, Some(words)) => {
+            Error::Builder { message: format!("{message}: {words}") }
+        }
+        (error, _) => error,
+    }
+}
+
+fn entries(list: &[CacheEntry]) -> impl Iterator<Item = (String, BTreeMap<String, String>)> {
+    list.iter().map(|entry| (entry.kind.clone(), entry.attributes.clone()))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
