@@ -4,6 +4,7 @@ pub mod address;
 pub mod capabilities;
 pub mod control;
 pub mod dial;
+pub mod discover;
 pub mod errors;
 pub mod gateway;
 pub mod session;

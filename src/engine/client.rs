@@ -5,7 +5,7 @@ use crate::transport::{
     ByteStream, OpenError, TlsError, child::LastWords, open_tcp, open_unix, tls,
 };
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -15,6 +15,8 @@ use tokio::{sync::OnceCell, time::timeout};
 
 /// The newest version of the API whose answers we know.
 const NEWEST: (u16, u16) = (1, 51);
+/// The header that lends credentials.
+pub(super) const AUTH_HEADER: &str = "x-registry-auth";
 /// How long a call that does no work may take.
 const LIMIT: Duration = Duration::from_secs(60);
 /// How long any answer that is read whole may be.
@@ -218,12 +220,13 @@ impl Client {
             .uri(path)
             .header(header::HOST, self.host())
             .header(header::USER_AGENT, concat!("bk-sync/", env!("CARGO_PKG_VERSION")));
+        let unusable = |source| Error::Request { path: path.to_owned(), source };
         for (name, value) in headers {
-            request = request.header(*name, *value);
+            let mut value = HeaderValue::from_str(value).map_err(|error| unusable(error.into()))?;
+            value.set_sensitive(*name == AUTH_HEADER);
+            request = request.header(*name, value);
         }
-        let request = request
-            .body(body)
-            .map_err(|source| Error::Request { path: path.to_owned(), source })?;
+        let request = request.body(body).map_err(unusable)?;
         let (stream, words) = self.open().await?;
         let attempt = async {
             let (mut sender, connection) =

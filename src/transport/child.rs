@@ -21,7 +21,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// What a child says on stderr is kept up to here: the last of it tells why it died.
 const STDERR_KEPT: usize = 4 << 10;
 /// How long a child that closed its stdout may take to be gone.
-const GRACE: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_millis(300);
+/// How long we wait for its last words: for its end, and for the end of its stderr.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A program and its arguments: no shell ever sees them.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,7 +37,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts it. The child is killed when the stream is dropped.
+    /// Starts it. When the stream is dropped, the child's pipes are closed, and it is killed if it
+    /// does not end then.
     ///
     /// # Errors
     /// It could not be started.
@@ -72,15 +75,22 @@ impl Program {
         {
             let stop = stop.clone();
             tokio::spawn(async move {
-                let status = tokio::select! {
-                    status = child.wait() => status.ok(),
-                    () = stop.cancelled() => {
-                        if let Err(error) = child.kill().await {
-                            tracing::debug!(%error, "a child process could not be killed");
-                        }
-                        None
-                    }
+                let waited = tokio::select! {
+                    status = child.wait() => Some(status),
+                    () = stop.cancelled() => None,
                 };
+                let waited = match waited {
+                    Some(status) => Some(status),
+                    // Its pipes are closed now, so it ends by itself and at the far end too; or it
+                    // has ended, and tells how.
+                    None => timeout(GRACE, child.wait()).await.ok(),
+                };
+                let status = waited.and_then(Result::ok);
+                if status.is_none()
+                    && let Err(error) = child.kill().await
+                {
+                    tracing::debug!(%error, "a child process could not be killed");
+                }
                 // Its own children may hold stderr open for longer than we care to wait.
                 if timeout(GRACE, reader).await.is_err() {
                     tracing::debug!("the child's stderr stays open");
@@ -106,7 +116,7 @@ impl LastWords {
     /// Waits a moment for the end of the child, and says how it went: `ssh ended with exit status
     /// 255: …`. None where it still runs and said nothing.
     pub async fn tell(&mut self) -> Option<String> {
-        let ended = match timeout(GRACE, self.exited.wait_for(Option::is_some)).await {
+        let ended = match timeout(LAST_WORDS, self.exited.wait_for(Option::is_some)).await {
             Ok(Ok(status)) => (*status).flatten(),
             _ => None,
         };

@@ -76,7 +76,7 @@ impl AsyncWrite for ByteStream {
 }
 
 /// As much of a peer's first words as tells protocols apart.
-const REMEMBERED: usize = 256;
+const REMEMBERED: usize = 512;
 
 /// What a peer said first, for the error message when it turns out not to be who we thought.
 #[derive(Clone, Default)]
@@ -90,7 +90,7 @@ struct Record {
 }
 
 impl Witness {
-    /// The first bytes that came in: at most 256.
+    /// The first bytes that came in: at most 512.
     pub fn head(&self) -> Vec<u8> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).head.clone()
     }

@@ -171,10 +171,13 @@ impl Answered {
     }
 }
 
+/// As much of a line as a message shows.
+const LINE: usize = 300;
+
 fn first_line(head: &[u8]) -> String {
     let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    line.iter().take(60).flat_map(|byte| byte.escape_ascii()).map(char::from).collect()
+    line.iter().take(LINE).flat_map(|byte| byte.escape_ascii()).map(char::from).collect()
 }
 
 #[cfg(test)]
@@ -197,7 +200,7 @@ mod tests {
             assert_eq!(Answered::of(head), answered);
         }
         assert!(
-            matches!(Answered::of(&[b'x'; 300]), Some(Answered::Noise(text)) if text.len() == 60)
+            matches!(Answered::of(&[b'x'; 512]), Some(Answered::Noise(text)) if text.len() == super::LINE)
         );
     }
 

@@ -189,8 +189,18 @@ async fn explain(status: Status, witness: &Witness, route: &Route, voice: &Voice
         return tls::explain(failure, &place.to_string(), tls.name_for(&place.host)).into();
     }
     let head = witness.head();
-    if let Some(answered) = Answered::of(&head) {
-        return Cause::Other { answered };
+    match Answered::of(&head) {
+        // Engines and shells complain on stdout too.
+        Some(Answered::Noise(noise)) => {
+            return match told(voice).await {
+                Some(Cause::WayEnded { words }) => {
+                    Cause::WayEnded { words: format!("{words}: {noise}") }
+                }
+                _ => Cause::Other { answered: Answered::Noise(noise) },
+            };
+        }
+        Some(answered) => return Cause::Other { answered },
+        None => {}
     }
     if head.is_empty() {
         return told(voice).await.unwrap_or(Cause::Closed);
