@@ -94,8 +94,7 @@ impl Ledger {
 
     /// The shared key of sessions that work with this memory.
     pub fn shared_key(&self) -> String {
-        let digits: String = self.key.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("bk-sync-{digits}")
+        format!("bk-sync-{:032x}", u128::from_be_bytes(self.key))
     }
 
     /// How many files it knows.

@@ -33,8 +33,7 @@ impl LedgerFile {
     /// The directory cannot be used; nothing has been taken.
     pub fn open(directory: &Path, name: &str, fresh: [u8; 16]) -> io::Result<(Self, Ledger)> {
         fs::create_dir_all(directory)?;
-        let suffix: String = fresh.iter().map(|byte| format!("{byte:02x}")).collect();
-        let taken = directory.join(format!("{name}.{suffix}"));
+        let taken = directory.join(format!("{name}.{:032x}", u128::from_be_bytes(fresh)));
         let home = |slot: u8| directory.join(format!("{name}-{slot}"));
         for slot in 0..SLOTS {
             match fs::rename(home(slot), &taken) {

@@ -15,12 +15,16 @@ pub mod sender;
 
 mod filter;
 mod ledger_file;
+mod receiver;
+mod target;
 mod tree;
 mod walk;
 
 pub use filter::{Filter, FilterError, FilterLists, Level, Verdict};
 pub use ledger::{Judgement, Ledger};
 pub use ledger_file::LedgerFile;
+pub use receiver::{Receiver, ReceiverError, Step};
 pub use sender::{Asked, Request, Sender, SenderError};
+pub use target::{Target, TargetError};
 pub use tree::{CHUNK, Content, Facts, Source, Tree, TreeError};
 pub use walk::{Entry, Walk, WalkError};

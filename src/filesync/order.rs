@@ -37,16 +37,18 @@ pub enum OrderError {
 }
 
 impl Order {
+    /// Whether a path is clean, relative and stays in the tree.
+    pub fn is_inside(path: &str) -> bool {
+        let leads_out = path.starts_with('/') || path == ".." || path.starts_with("../");
+        !leads_out && path != "." && !path.contains('\0') && clean(path) == path
+    }
+
     /// Takes the next entry. Returns how many open directories it closed.
     ///
     /// # Errors
     /// [`OrderError`] where the entry breaks the order, or its path could lead out of the tree.
     pub fn accept(&mut self, path: &str, is_directory: bool) -> Result<usize, OrderError> {
-        let escapes = path.split('/').any(|part| part == "..");
-        if path.is_empty() || path == "." || escapes || path.contains('\0') || clean(path) != path {
-            return Err(OrderError::Path(path.to_owned()));
-        }
-        if path.starts_with('/') {
+        if !Self::is_inside(path) {
             return Err(OrderError::Path(path.to_owned()));
         }
         let sequence = || OrderError::Sequence(path.to_owned());

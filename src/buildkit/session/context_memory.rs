@@ -1,6 +1,6 @@
 //! What we remember of contexts from one build to the next, for the time of one session.
 
-use crate::filesync::{Ledger, LedgerFile, Source};
+use crate::filesync::{Ledger, LedgerFile, Source, ledger::short};
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
@@ -95,8 +95,7 @@ fn name(sources: &BTreeMap<String, Source>) -> String {
             }
         }
     }
-    let digest = hash.finalize();
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    format!("{:032x}", u128::from_be_bytes(short(&hash.finalize())))
 }
 
 #[cfg(test)]

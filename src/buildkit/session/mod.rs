@@ -6,6 +6,7 @@
 
 mod auth;
 mod context_memory;
+mod filesend;
 mod filesync;
 mod health;
 mod id;
@@ -17,6 +18,7 @@ mod wire;
 
 pub use auth::{Auth, AuthRefused, RegistryAuth, TokenLent, TokenWanted};
 pub use context_memory::ContextMemory;
+pub use filesend::{Destination, FileSend, OutputFailure};
 pub use filesync::{ContextCounts, FileSync};
 pub use id::random_id;
 pub use open::{OpenSession, SessionBuilder, SessionError};
