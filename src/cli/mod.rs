@@ -5,7 +5,13 @@
 
 mod arguments;
 mod build;
+mod credentials;
 mod environment;
+mod execute;
+mod failure;
+mod screen;
+mod signal;
+mod tls;
 
 pub use environment::{Environment, VARIABLES};
 
@@ -33,15 +39,20 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         FormatChoice::Text => Format::Text,
         FormatChoice::Json => Format::Json,
     });
+    screen::log(&parsed.global, environment);
     let command = parsed.command.name();
-    let outcome = prepare(&parsed.global).and_then(|config| match parsed.command {
+    let global = &parsed.global;
+    let outcome = prepare(global).and_then(|config| match parsed.command {
         Command::Build(build) => {
             let surroundings = build::Surroundings {
                 environment,
                 stdout_is_terminal: io::stdout().is_terminal(),
                 stdout_is_json: printer.format() == Format::Json,
             };
-            build.request(&parsed.global, config.as_ref(), surroundings).map(|_| Exit::Done)
+            let config = config.as_ref();
+            let request = build.request(global, config, surroundings)?;
+            let surroundings = execute::Surroundings { global, config, environment, printer };
+            execute::build(&request, surroundings)
         }
     });
     match outcome {

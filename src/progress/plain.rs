@@ -17,12 +17,18 @@ const PART_INTERVAL: Duration = Duration::from_secs(5);
 /// After this long without a line, a line says what still runs. Some CI systems end silent jobs.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// A step's end is written after this time. Builders look into their cache first and take a step up
+/// again, or tell of its parts after its end: one end is enough.
+const SETTLE: Duration = Duration::from_millis(150);
+
 /// Writes changes as lines. Pure: the clock is handed in.
 #[derive(Debug, Default)]
 pub(super) struct Plain {
     /// Steps by index: their number, and what was last said of their end.
     numbers: HashMap<usize, usize>,
     ends: HashMap<usize, String>,
+    /// Steps that ended, in that order, and whose end is not written yet.
+    ending: Vec<(usize, SystemTime)>,
     /// When each part that goes on was last written.
     parts: HashMap<(usize, String), SystemTime>,
     wrote_anything: bool,
@@ -39,6 +45,7 @@ impl Plain {
         out: &mut String,
     ) {
         let before = out.len();
+        self.settle(state, now, SETTLE, out);
         for change in changes {
             match change {
                 Change::Began(index) => self.began(state, *index, out),
@@ -50,7 +57,10 @@ impl Plain {
                         .unwrap_or_default();
                     put(out, &format!("#{number} {offset}{line}"));
                 }
-                Change::Ended(index) => self.ended(state, *index, now, out),
+                Change::Ended(index) => {
+                    self.ending.retain(|(other, _)| other != index);
+                    self.ending.push((*index, now));
+                }
                 Change::Notice(warning) => {
                     out.push_str(&render_warning(&warning.message, None, warning.hint.as_deref()));
                 }
@@ -63,6 +73,11 @@ impl Plain {
 
     /// Appends a sign of life to `out` where nothing was written for long and something runs.
     pub(super) fn tick(&mut self, state: &State, now: SystemTime, out: &mut String) {
+        let before = out.len();
+        self.settle(state, now, SETTLE, out);
+        if out.len() > before {
+            self.last_line = Some(now);
+        }
         let quiet = self
             .last_line
             .is_some_and(|last| now.duration_since(last).is_ok_and(|silence| silence >= SILENCE));
@@ -82,6 +97,26 @@ impl Plain {
             put(out, &line);
         }
         self.last_line = Some(now);
+    }
+
+    /// Appends what was held back to `out`, when nothing more will come.
+    pub(super) fn end(&mut self, state: &State, now: SystemTime, out: &mut String) {
+        self.settle(state, now, Duration::ZERO, out);
+    }
+
+    /// Writes the ends that are at least `age` old.
+    fn settle(&mut self, state: &State, now: SystemTime, age: Duration, out: &mut String) {
+        let is_due = |at: SystemTime| now.duration_since(at).is_ok_and(|passed| passed >= age);
+        let (due, ending) =
+            std::mem::take(&mut self.ending).into_iter().partition(|(_, at)| is_due(*at));
+        self.ending = ending;
+        let due: Vec<(usize, SystemTime)> = due;
+        for (index, _) in due {
+            // A step that was taken up again ends again.
+            if state.step(index).is_some_and(Step::is_ended) {
+                self.ended(state, index, now, out);
+            }
+        }
     }
 
     fn began(&mut self, state: &State, index: usize, out: &mut String) {
@@ -245,6 +280,7 @@ mod tests {
             let changes = state.apply(told);
             plain.write(&state, &changes, at(now), &mut out);
         }
+        plain.end(&state, at(99_999), &mut out);
         anstream::adapter::strip_str(&out).to_string()
     }
 
@@ -293,17 +329,17 @@ mod tests {
         insta::assert_snapshot!(written(told), @r#"
         #1 [internal] load build definition from Dockerfile
         #1 transferring dockerfile: 412B 0.0s done
-        #1 DONE 0.2s
 
         #2 [internal] load build context
+        #1 DONE 0.2s
         #2 transferring context: 90.00MB 1.5s
         #2 transferring context: 91.00MB 5.8s done
 
         #3 [build 2/4] WORKDIR /src
-        #2 DONE 5.9s
-        #3 CACHED
 
         #4 [build 4/4] RUN make
+        #2 DONE 5.9s
+        #3 CACHED
         #4 0.250 cc a.c
 
         #5 [other] RUN x
@@ -330,7 +366,6 @@ mod tests {
         .collect();
         insta::assert_snapshot!(written(told), @r"
         #1 load metadata
-        #1 DONE 0.0s
         #1 DONE 0.9s
         ");
     }

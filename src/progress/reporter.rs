@@ -23,7 +23,7 @@ use std::{
 };
 
 /// How often a view may do something of its own accord.
-const TICK: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(100);
 /// Bytes of output that may wait for a slow stderr; what comes on top is dropped, and counted, so
 /// that a paused terminal stops neither the build nor grows the process.
 const MAX_WAITING: usize = 8 << 20;
@@ -73,7 +73,7 @@ impl Reporter {
         let waiting = Arc::new(AtomicUsize::new(0));
         let dropped = Arc::new(AtomicUsize::new(0));
         let reader = Reader {
-            view: View::new(mode),
+            view: View::new(&mode),
             out,
             synthesizer: Synthesizer::default(),
             state: State::default(),
@@ -122,8 +122,8 @@ enum View {
 }
 
 impl View {
-    fn new(mode: Mode) -> Self {
-        match mode {
+    fn new(mode: &Mode) -> Self {
+        match *mode {
             Mode::Plain => Self::Plain(Plain::default()),
             Mode::Quiet => Self::Quiet,
             Mode::RawJson => Self::RawJson,
@@ -165,10 +165,13 @@ impl Reader {
             }
             self.write(&text);
         }
-        if let View::Tty(tty, terminal) = &mut self.view {
-            let text = tty.end((terminal.size)());
-            self.write(&text);
+        let mut text = String::new();
+        match &mut self.view {
+            View::Plain(plain) => plain.end(&self.state, SystemTime::now(), &mut text),
+            View::Tty(tty, terminal) => text = tty.end((terminal.size)()),
+            View::Quiet | View::RawJson => {}
         }
+        self.write(&text);
         let summary = Summary::of(&self.state);
         if !matches!(self.view, View::Quiet | View::RawJson) {
             let mut text: String = summary.lints.iter().map(super::Lint::render).collect();

@@ -1,0 +1,261 @@
+//! Who we are at which registry, from the environment, `[registry]` and the Docker config.
+
+use super::environment::Environment;
+use crate::{
+    config::{Config, CredentialSource, Fact, RegistrySection, Template},
+    credential::{Chain, DockerConfig, Given, RegistryHost},
+    diagnostic::{Diagnostic, Exit},
+    event::Warning,
+    image::reference::Reference,
+    plan::BuildPlan,
+};
+use std::{collections::BTreeSet, ffi::OsString};
+
+const USERNAME: &str = "BK_SYNC_REGISTRY_USERNAME";
+const PASSWORD: &str = "BK_SYNC_REGISTRY_PASSWORD";
+
+/// The sources of credentials for a build, the strongest first, and what the user should know of
+/// them.
+///
+/// # Errors
+/// Where credentials that this build needs cannot be had.
+pub(super) fn chain(
+    plan: &BuildPlan,
+    config: Option<&Config>,
+    environment: &Environment,
+) -> Result<(Chain, Vec<Warning>), Box<Diagnostic>> {
+    let mut chain = Chain::new();
+    let mut warnings = Vec::new();
+    if let Some(given) = of_environment(plan, environment)? {
+        chain = chain.with(given);
+    }
+    let needed = needed_hosts(plan);
+    if let Some(config) = config {
+        for (name, section) in &config.sections.registries {
+            let host = RegistryHost::new(name);
+            match of_section(&host, section, config, environment) {
+                Ok(Some(given)) => chain = chain.with(given),
+                Ok(None) => {}
+                Err(diagnostic) if needed.contains(&host) => return Err(diagnostic),
+                Err(diagnostic) => warnings.push(Warning {
+                    code: "CREDENTIALS_UNUSED",
+                    message: diagnostic.message,
+                    hint: diagnostic.fix,
+                }),
+            }
+        }
+    }
+    let directory = environment
+        .path("DOCKER_CONFIG")
+        .or_else(|| environment.home().map(|home| home.join(".docker")));
+    if let Some(directory) = directory {
+        let search: OsString = environment.raw("PATH").unwrap_or_default();
+        match DockerConfig::load(&directory, search) {
+            Ok(docker) => chain = chain.with(docker),
+            // A build that needs no credentials does without; one that does is refused by the
+            // registry, and this says why.
+            Err(error) => warnings.push(Warning {
+                code: "DOCKER_CONFIG",
+                message: error.to_string(),
+                hint: Some("mend the file: its credentials are not used now".to_owned()),
+            }),
+        }
+    }
+    Ok((chain, warnings))
+}
+
+/// The user of the variables, for the registries that are pushed to and for no other.
+fn of_environment(
+    plan: &BuildPlan,
+    environment: &Environment,
+) -> Result<Option<Given>, Box<Diagnostic>> {
+    let hosts: Vec<_> = pushed_hosts(plan).into_iter().collect();
+    match (environment.non_empty(USERNAME), environment.secret(PASSWORD)) {
+        (Some(username), Some(password)) => {
+            Ok(Some(Given::new(hosts, username, password, PASSWORD)))
+        }
+        (None, None) => Ok(None),
+        (given, _) => {
+            let (set, missing) =
+                if given.is_some() { (USERNAME, PASSWORD) } else { (PASSWORD, USERNAME) };
+            let message = format!("`{set}` is set and `{missing}` is not");
+            Err(Diagnostic::new("CREDENTIALS_INCOMPLETE", Exit::Usage, message)
+                .with_fix("set both, or neither")
+                .into())
+        }
+    }
+}
+
+/// What a `[registry]` section gives; nothing where it leaves it to the Docker config.
+fn of_section(
+    host: &RegistryHost,
+    section: &RegistrySection,
+    config: &Config,
+    environment: &Environment,
+) -> Result<Option<Given>, Box<Diagnostic>> {
+    let refuse = |span, message: String, fix: &str| {
+        Diagnostic::new("CREDENTIALS_UNAVAILABLE", Exit::Usage, message)
+            .with_excerpt(config.excerpt(span))
+            .with_fix(fix)
+            .into()
+    };
+    match &section.source {
+        CredentialSource::Docker => Ok(None),
+        CredentialSource::Env(name) => {
+            let Some(secret) = environment.secret(&name.value) else {
+                return Err(refuse(
+                    name.span.clone(),
+                    format!(
+                        "the variable `{}` with the password for `{host}` is not set",
+                        name.value
+                    ),
+                    "set it, or use `docker = true`",
+                ));
+            };
+            let username = section.username.as_ref().map(|username| {
+                username.fill(|fact| match fact {
+                    Fact::Env(name) => environment.text(name).ok_or(()),
+                    Fact::GitBranch | Fact::GitSha | Fact::GitShort => Err(()),
+                })
+            });
+            match username {
+                Some(Ok(username)) => {
+                    let hosts = vec![host.clone()];
+                    Ok(Some(Given::new(hosts, username, secret, name.value.clone())))
+                }
+                Some(Err(())) | None => Err(refuse(
+                    section.username.as_ref().map_or(section.span.clone(), Template::span),
+                    format!("the user for `{host}` is not known"),
+                    "add `username = \"NAME\"`",
+                )),
+            }
+        }
+        CredentialSource::Command(words) => Err(refuse(
+            words.first().map_or(section.span.clone(), |word| word.span.clone()),
+            format!("`build` does not run commands for credentials, as `{host}` asks for"),
+            UNAVAILABLE_FIX,
+        )),
+        CredentialSource::SecretLease(name) => Err(refuse(
+            name.span.clone(),
+            format!("`build` takes out no leases for credentials, as `{host}` asks for"),
+            UNAVAILABLE_FIX,
+        )),
+    }
+}
+
+const UNAVAILABLE_FIX: &str = "use `env = \"VARIABLE\"` or `docker = true`, or set \
+    `BK_SYNC_REGISTRY_USERNAME` and `BK_SYNC_REGISTRY_PASSWORD`";
+
+/// The registries of the image's names, where it is pushed.
+fn pushed_hosts(plan: &BuildPlan) -> BTreeSet<RegistryHost> {
+    let pushes = |value: &String| value == "true" || value == "1";
+    let outputs = plan
+        .outputs
+        .iter()
+        .filter(|output| output.attributes.get("push").is_some_and(pushes))
+        .filter_map(|output| output.attributes.get("name"))
+        .flat_map(|names| names.split(','));
+    let pushed = plan.push
+        || plan.outputs.iter().any(|output| output.attributes.get("push").is_some_and(pushes));
+    let tags = plan.tags.iter().map(String::as_str).filter(|_| pushed);
+    tags.chain(outputs).filter_map(host).collect()
+}
+
+/// The registries that this build certainly speaks to: those of its names and of its caches.
+fn needed_hosts(plan: &BuildPlan) -> BTreeSet<RegistryHost> {
+    let caches = plan.cache_from.iter().chain(&plan.cache_to);
+    let caches = caches.filter_map(|cache| cache.attributes.get("ref"));
+    let mut hosts = pushed_hosts(plan);
+    hosts.extend(caches.filter_map(|reference| host(reference)));
+    hosts
+}
+
+fn host(reference: &str) -> Option<RegistryHost> {
+    Some(RegistryHost::new(Reference::parse(reference).ok()?.domain()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::chain;
+    use crate::{
+        cli::Environment,
+        config::Config,
+        credential::RegistryHost,
+        plan::{BuildPlan, CacheEntry},
+    };
+
+    fn plan() -> BuildPlan {
+        let reference = ("ref".to_owned(), "cache.example/c".to_owned());
+        BuildPlan {
+            tags: vec!["ghcr.io/o/app:1".to_owned()],
+            push: true,
+            cache_to: vec![CacheEntry {
+                kind: "registry".to_owned(),
+                attributes: [reference].into(),
+            }],
+            ..BuildPlan::default()
+        }
+    }
+
+    fn config(text: &str) -> Config {
+        Config::parse("bk-sync.toml".into(), text.to_owned()).unwrap()
+    }
+
+    /// Who is known at a registry.
+    async fn user(
+        text: &str,
+        variables: &[(&str, &str)],
+        registry: &str,
+    ) -> Result<Option<String>, String> {
+        let environment = Environment::fixed(variables.iter().copied());
+        let (chain, _) =
+            chain(&plan(), Some(&config(text)), &environment).map_err(|error| error.message)?;
+        let lookup = chain.lookup(&RegistryHost::new(registry)).await;
+        Ok(lookup.credentials.map(|credentials| credentials.username))
+    }
+
+    #[tokio::test]
+    async fn the_variables_are_for_the_registry_that_is_pushed_to_alone() {
+        let variables = [("BK_SYNC_REGISTRY_USERNAME", "u"), ("BK_SYNC_REGISTRY_PASSWORD", "p")];
+        assert_eq!(user("", &variables, "ghcr.io").await, Ok(Some("u".to_owned())));
+        assert_eq!(user("", &variables, "docker.io").await, Ok(None));
+        assert_eq!(
+            user("", &variables[..1], "ghcr.io").await,
+            Err("`BK_SYNC_REGISTRY_USERNAME` is set and `BK_SYNC_REGISTRY_PASSWORD` is not"
+                .to_owned())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_section_names_a_variable() {
+        let text = "[registry.\"ghcr.io\"]\nusername = \"o\"\nenv = \"TOKEN\"\n";
+        assert_eq!(user(text, &[("TOKEN", "t")], "ghcr.io").await, Ok(Some("o".to_owned())));
+        assert_eq!(
+            user(text, &[], "ghcr.io").await,
+            Err("the variable `TOKEN` with the password for `ghcr.io` is not set".to_owned())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_source_that_is_not_there_is_refused_where_it_is_needed_and_told_elsewhere() {
+        let section = |host| format!("[registry.\"{host}\"]\ncommand = [\"lease\"]\n");
+        for needed in ["ghcr.io", "cache.example"] {
+            let refused = user(&section(needed), &[], needed).await.unwrap_err();
+            assert!(refused.contains("does not run commands"), "{refused}");
+        }
+        let environment = Environment::fixed::<&str, &str>([]);
+        let config = config(&section("other.example"));
+        let (_, warnings) = chain(&plan(), Some(&config), &environment).unwrap();
+        assert_eq!(warnings.first().unwrap().code, "CREDENTIALS_UNUSED");
+    }
+
+    #[tokio::test]
+    async fn a_broken_docker_config_is_told() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join(".docker")).unwrap();
+        std::fs::write(home.path().join(".docker/config.json"), "{").unwrap();
+        let environment = Environment::fixed([("HOME", home.path())]);
+        let (_, warnings) = chain(&plan(), None, &environment).unwrap();
+        assert_eq!(warnings.first().unwrap().code, "DOCKER_CONFIG");
+    }
+}

@@ -1,0 +1,229 @@
+//! Runs a build that was asked for: reaches the builder, shows the progress, heeds signals, and
+//! says how it ended.
+
+use super::{
+    arguments::GlobalArguments, build::Request, credentials, environment::Environment, screen,
+    signal::Signals, tls,
+};
+use crate::{
+    buildkit::{
+        dial,
+        discover::{self, Found, discover},
+    },
+    config::{Config, Origin, Setting},
+    credential::{Chain, Secret},
+    diagnostic::{Diagnostic, Exit, Printer},
+    engine,
+    event::{Event, Events, Stage},
+    pipeline::{self, Built, login::Login},
+    plan::{BuildPlan, Context, SecretSource},
+    progress::{Reporter, Summary},
+    registry::token::TokenClient,
+};
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+/// How long tasks that nobody waits for may take to end with the process. A read from stdin never
+/// does.
+const LAST_CALL: Duration = Duration::from_millis(200);
+
+/// What a build runs in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Surroundings<'a> {
+    /// The global flags.
+    pub(super) global: &'a GlobalArguments,
+    /// The config file.
+    pub(super) config: Option<&'a Config>,
+    /// The environment.
+    pub(super) environment: &'a Environment,
+    /// Who writes the result.
+    pub(super) printer: Printer,
+}
+
+/// Builds what `request` asks for, and writes the result.
+///
+/// # Errors
+/// The failure, which is not written yet.
+pub(super) fn build(
+    request: &Request,
+    surroundings: Surroundings<'_>,
+) -> Result<Exit, Box<Diagnostic>> {
+    let Surroundings { global, config, environment, printer } = surroundings;
+    let reads_stdin =
+        request.plan.context == Context::Stdin || request.plan.file.as_deref() == Some("-");
+    if reads_stdin && io::stdin().is_terminal() {
+        return Err(Diagnostic::new("USAGE", Exit::Usage, "stdin is a terminal")
+            .with_fix("pipe a tar archive or a Dockerfile in: `tar -c . | bk-sync build -`")
+            .into());
+    }
+    let (chain, warnings) = credentials::chain(&request.plan, config, environment)?;
+    let tokens = TokenClient::new(concat!("bk-sync/", env!("CARGO_PKG_VERSION")))
+        .map_err(|error| internal(&error))?;
+    let options = dial::Options {
+        tls: tls::files(global)?,
+        docker: docker(environment),
+        ..dial::Options::default()
+    };
+    let inputs = discovery(&request.builder, environment);
+    let (mode, out) = screen::mode(global, environment)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| internal(&error))?;
+
+    let (reporter, events) = Reporter::start(mode, out);
+    for warning in warnings {
+        events.emit(Event::Warning(warning));
+    }
+    let outcome = runtime.block_on(async {
+        let cancel = CancellationToken::new();
+        let signals =
+            Signals::watch(cancel.clone(), events.clone()).map_err(|error| internal(&error))?;
+        let run = Run { plan: &request.plan, environment, events, cancel, reads_stdin };
+        run.build(&inputs, &options, (chain, tokens)).await.map_err(|mut diagnostic| {
+            if diagnostic.exit == Exit::Interrupted {
+                diagnostic.exit = signals.exit();
+            }
+            diagnostic
+        })
+    });
+    runtime.shutdown_timeout(LAST_CALL);
+    let summary = reporter.finish();
+    let built = outcome?;
+    written(&built, &summary, request, printer)
+}
+
+/// Writes the result.
+fn written(
+    built: &Built,
+    summary: &Summary,
+    request: &Request,
+    printer: Printer,
+) -> Result<Exit, Box<Diagnostic>> {
+    // An archive on stdout leaves no room for a line.
+    let line = built.reference().filter(|_| !request.stdout_taken).unwrap_or_default();
+    let result = serde_json::to_value(built).map_err(|error| internal(&error))?;
+    printer.success("build", &line, &result, &summary.warnings(), &[]).map_err(|error| {
+        let message = format!("the build is done, and its result cannot be written: {error}");
+        Diagnostic::new("STDOUT_FAILED", Exit::Internal, message)
+    })?;
+    Ok(Exit::Done)
+}
+
+/// A build on its way.
+struct Run<'a> {
+    plan: &'a BuildPlan,
+    environment: &'a Environment,
+    events: Events,
+    cancel: CancellationToken,
+    reads_stdin: bool,
+}
+
+impl Run<'_> {
+    async fn build(
+        self,
+        inputs: &discover::Inputs,
+        options: &dial::Options,
+        (chain, tokens): (Chain, TokenClient),
+    ) -> Result<Built, Box<Diagnostic>> {
+        let began = Instant::now();
+        let found = self.reach(inputs, options).await?;
+        let inputs = pipeline::Inputs {
+            connection: found.connection,
+            connect_time: Some(began.elapsed()),
+            login: Login::new(chain, tokens, self.events.clone()),
+            variables: self.variables(),
+            ssh_agent: self.environment.path("SSH_AUTH_SOCK"),
+            directory: PathBuf::from("."),
+            state: state(self.environment),
+            stdin: self.reads_stdin.then(|| Box::new(tokio::io::stdin()) as _),
+            events: self.events,
+            cancel: self.cancel,
+        };
+        pipeline::build(self.plan, inputs).await.map_err(|error| Box::new(error.into()))
+    }
+
+    /// Connects to the builder.
+    async fn reach(
+        &self,
+        inputs: &discover::Inputs,
+        options: &dial::Options,
+    ) -> Result<Found, Box<Diagnostic>> {
+        let named = [&inputs.flag, &inputs.bk_sync_builder, &inputs.buildkit_host, &inputs.config];
+        let named = named.into_iter().flatten().next();
+        let subject = named.map_or("looking for a builder", String::as_str).to_owned();
+        self.events.emit(Event::StageStarted { stage: Stage::Connect, subject });
+        let found = tokio::select! {
+            found = discover(inputs, options) => found.map_err(|miss| Box::new(miss.into())),
+            () = self.cancel.cancelled() => {
+                Err(Box::new(pipeline::Error::Interrupted.into()))
+            }
+        };
+        self.events.emit(Event::StageEnded { stage: Stage::Connect, ok: found.is_ok() });
+        found
+    }
+
+    /// The variables that secrets are taken from.
+    fn variables(&self) -> BTreeMap<String, Secret> {
+        let names = self.plan.secrets.iter().filter_map(|secret| match &secret.source {
+            SecretSource::Env(name) => Some(name),
+            SecretSource::File(_) => None,
+        });
+        names
+            .filter_map(|name| {
+                let value = self.environment.raw(name)?;
+                Some((name.clone(), Secret::new(value.into_encoded_bytes())))
+            })
+            .collect()
+    }
+}
+
+/// What decides which Docker is meant.
+fn docker(environment: &Environment) -> engine::Settings {
+    engine::Settings {
+        host: environment.non_empty("DOCKER_HOST"),
+        context: environment.non_empty("DOCKER_CONTEXT"),
+        config_dir: environment
+            .path("DOCKER_CONFIG")
+            .or_else(|| environment.home().map(|home| home.join(".docker"))),
+        tls_verify: environment.non_empty("DOCKER_TLS_VERIFY").is_some(),
+        cert_path: environment.path("DOCKER_CERT_PATH"),
+    }
+}
+
+/// What decides which builder is used.
+fn discovery(builder: &Setting<Option<String>>, environment: &Environment) -> discover::Inputs {
+    let mut inputs = discover::Inputs {
+        docker: docker(environment),
+        home: environment.home(),
+        runtime_dir: environment.path("XDG_RUNTIME_DIR"),
+        uid: rustix::process::getuid().as_raw(),
+        ..discover::Inputs::default()
+    };
+    let place = match &builder.origin {
+        Origin::Environment("BK_SYNC_BUILDER") => &mut inputs.bk_sync_builder,
+        Origin::Environment(_) => &mut inputs.buildkit_host,
+        Origin::File { .. } => &mut inputs.config,
+        Origin::Default | Origin::Flag(_) => &mut inputs.flag,
+    };
+    place.clone_from(&builder.value);
+    inputs
+}
+
+/// Where what speeds up the next build is kept.
+fn state(environment: &Environment) -> Option<PathBuf> {
+    let base = environment
+        .path("XDG_STATE_HOME")
+        .filter(|path| path.is_absolute())
+        .or_else(|| environment.home().map(|home| home.join(".local/state")))?;
+    Some(base.join("bk-sync"))
+}
+
+fn internal(error: &dyn std::error::Error) -> Box<Diagnostic> {
+    Diagnostic::new("INTERNAL", Exit::Internal, error.to_string()).with_sources(error).into()
+}
