@@ -18,7 +18,8 @@ use crate::{
         dial::Connection,
         gateway::Gateway,
         session::{
-            Auth, ContextCounts, ContextMemory, FileSync, SessionBuilder, Upload, random_id,
+            Auth, ContextCounts, ContextMemory, FileSync, Layouts, SessionBuilder, Upload,
+            random_id,
         },
         solve::{self, BuildError},
     },
@@ -130,7 +131,8 @@ impl Prepared {
             .attach(files)
             .attach(secrets)
             .attach(agents)
-            .attach(upload);
+            .attach(upload)
+            .attach(Layouts::new(sources.layouts));
         if outputs.is_cache_only_by_default {
             events.emit(Event::Warning(Warning {
                 code: "NO_OUTPUT",

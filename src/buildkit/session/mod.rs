@@ -5,6 +5,7 @@
 //! is handed to them as values and traits; this room knows only the wire.
 
 mod auth;
+mod content;
 mod context_memory;
 mod filesend;
 mod filesync;
@@ -17,6 +18,7 @@ mod upload;
 mod wire;
 
 pub use auth::{Auth, AuthRefused, RegistryAuth, TokenLent, TokenWanted};
+pub use content::Layouts;
 pub use context_memory::ContextMemory;
 pub use filesend::{Destination, FileSend, OutputFailure};
 pub use filesync::{ContextCounts, FileSync};

@@ -3,7 +3,7 @@
 use super::{Build, builders, session};
 use crate::bed;
 use bk_sync::{
-    buildkit::session::{SecretContent, Secrets, SshAgents, Upload, random_id},
+    buildkit::session::{Layouts, SecretContent, Secrets, SshAgents, Upload, random_id},
     credential::Secret,
 };
 use bytes::Bytes;
@@ -284,4 +284,28 @@ async fn an_agent_that_nobody_gave_fails_by_name() {
     let session = session().attach(SshAgents::new());
     let failed = Build::new(bed::buildkitd(), &dockerfile).run(session).await.unwrap_err();
     assert!(failed.message().contains("absent"), "{}", failed.message());
+}
+
+#[tokio::test]
+async fn an_oci_layout_is_a_base_image() {
+    let directory = tempfile::tempdir().unwrap();
+    let copied = Command::new(bed::program("skopeo"))
+        .args(["copy", "--all", "--quiet", "--src-tls-verify=false"])
+        .arg(format!("docker://{}", bed::base_multi()))
+        .arg(format!("oci:{}:tag", directory.path().display()))
+        .output()
+        .unwrap();
+    assert!(copied.status.success(), "{copied:?}");
+    let index = std::fs::read(directory.path().join("index.json")).unwrap();
+    let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap();
+    for builder in [bed::buildkitd(), bed::dockerd()] {
+        let dockerfile = format!("FROM base\nRUN test -x /bin/busybox # {}\n", random_id());
+        let store = random_id();
+        let layouts = Layouts::new(BTreeMap::from([(store.clone(), directory.path().to_owned())]));
+        let mut build = Build::new(builder, &dockerfile);
+        build.attributes.push(("context:base", format!("oci-layout://{store}:tag@{digest}")));
+        let built = build.run(session().attach(layouts)).await;
+        built.unwrap_or_else(|error| panic!("{builder}: {}", error.message()));
+    }
 }
