@@ -23,5 +23,6 @@ mod dockerfile;
 mod dockerfile_properties;
 mod edges;
 mod expand;
+mod filesync_live;
 mod generated;
 mod session;
