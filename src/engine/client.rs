@@ -228,6 +228,7 @@ impl Client {
         }
         let request = request.body(body).map_err(unusable)?;
         let (stream, words) = self.open().await?;
+        let (stream, witness) = stream.witnessed();
         let attempt = async {
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -246,6 +247,14 @@ impl Client {
                     && let Some(words) = words.tell().await
                 {
                     return Err(Error::WayEnded { words });
+                }
+                // In TLS 1.3 a server says what it thinks of our certificate after the handshake.
+                if let (Some(tls), Endpoint::Tcp(place), Some(failure)) =
+                    (&self.0.tls, &self.0.endpoint, witness.failure())
+                {
+                    let name = tls.name_for(&place.host);
+                    let error = tls::explain(failure, &place.to_string(), name);
+                    return Err(OpenError::Tls(error).into());
                 }
                 Err(Error::Broken { path: path.to_owned(), source })
             }

@@ -100,6 +100,12 @@ impl Witness {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).closed
     }
 
+    /// Whether the peer has neither said anything nor ended.
+    fn is_waiting(&self) -> bool {
+        let record = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        record.head.is_empty() && !record.closed
+    }
+
     /// How reading from the peer failed, where it did.
     pub fn failure(&self) -> Option<io::Error> {
         let record = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -138,6 +144,18 @@ struct Witnessed {
     witness: Witness,
 }
 
+impl Witnessed {
+    /// Passes `outcome` of writing on. A peer that hangs up often says why first, and whoever could
+    /// not write does not read any more: until the peer has said something, a write that fails
+    /// counts as done, and the read that follows finds the reason or the end.
+    fn hear_out<T>(&self, outcome: Poll<io::Result<T>>, done: T) -> Poll<io::Result<T>> {
+        match outcome {
+            Poll::Ready(Err(_)) if self.witness.is_waiting() => Poll::Ready(Ok(done)),
+            outcome => outcome,
+        }
+    }
+}
+
 impl AsyncRead for Witnessed {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -166,11 +184,13 @@ impl AsyncWrite for Witnessed {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
+        let outcome = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.hear_out(outcome, bytes.len())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
+        let outcome = Pin::new(&mut self.inner).poll_flush(context);
+        self.hear_out(outcome, ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -182,7 +202,8 @@ impl AsyncWrite for Witnessed {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(context, buffers)
+        let outcome = Pin::new(&mut self.inner).poll_write_vectored(context, buffers);
+        self.hear_out(outcome, buffers.iter().map(|buffer| buffer.len()).sum())
     }
 
     fn is_write_vectored(&self) -> bool {

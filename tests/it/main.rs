@@ -19,6 +19,7 @@ mod conformance_filesync;
 mod conformance_ignore;
 mod conformance_llb;
 mod dial;
+mod dial_failures;
 mod dockerfile;
 mod dockerfile_properties;
 mod edges;

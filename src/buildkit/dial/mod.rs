@@ -11,7 +11,7 @@ use crate::{
     proto::moby::buildkit::v1::{
         ListWorkersRequest, control_client::ControlClient, types::WorkerRecord,
     },
-    transport::{ByteStream, Witness, tls},
+    transport::{ByteStream, TlsError, Witness, open_tcp, tls},
 };
 use hyper_util::rt::TokioIo;
 use route::{Carrier, Opened, Route};
@@ -109,9 +109,31 @@ async fn attempt_engine(
     match timeout(options.timeout, engine.greet()).await {
         Ok(Ok(_)) => {}
         Ok(Err(error @ engine::Error::NotAnEngine { .. })) => return Err(error.into()),
-        Ok(Err(_)) | Err(_) => return Err(cause),
+        Ok(Err(_)) | Err(_) => {
+            return Err(if wants_tls(address, options).await {
+                Cause::Other { answered: Answered::Tls }
+            } else {
+                cause
+            });
+        }
     }
     attempt(address, options, Route::Engine(engine)).await
+}
+
+/// Whether a server that hung up on us in the clear speaks TLS.
+async fn wants_tls(address: &Address, options: &Options) -> bool {
+    let (Address::Tcp(place), true) = (address, options.tls.is_empty()) else { return false };
+    let Ok(client) = tls::Client::load(&tls::Files::default(), tls::Protocol::Http2) else {
+        return false;
+    };
+    let hello = async {
+        let stream = open_tcp(&place.host, place.port).await.ok()?;
+        Some(client.wrap(stream, &place.host, &place.to_string()).await)
+    };
+    matches!(
+        timeout(options.timeout, hello).await,
+        Ok(Some(Ok(_) | Err(TlsError::Untrusted { .. } | TlsError::WrongName { .. })))
+    )
 }
 
 async fn attempt(address: &Address, options: &Options, route: Route) -> Result<Connection, Cause> {
