@@ -26,4 +26,5 @@ mod edges;
 mod expand;
 mod filesync_live;
 mod generated;
+mod progress;
 mod session;
