@@ -62,8 +62,7 @@ pub(super) fn build(
             .into());
     }
     let (chain, warnings) = credentials::chain(&request.plan, config, environment)?;
-    let tokens = TokenClient::new(concat!("bk-sync/", env!("CARGO_PKG_VERSION")))
-        .map_err(|error| internal(&error))?;
+    let tokens = TokenClient::new(concat!("bk-sync/", env!("CARGO_PKG_VERSION")));
     let options = dial::Options {
         tls: tls::files(global)?,
         docker: docker(environment),

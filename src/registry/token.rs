@@ -11,7 +11,9 @@ use http::{HeaderValue, StatusCode, header};
 use reqwest::redirect;
 use serde::Deserialize;
 use std::{
+    collections::HashMap,
     fmt,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 use url::{Host, Url, form_urlencoded};
@@ -57,36 +59,28 @@ pub struct Token {
     pub refused: Vec<Scope>,
 }
 
-/// Exchanges credentials for tokens.
+/// How a server is reached.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct Way {
+    /// It is on this machine, where no proxy leads.
+    local: bool,
+    /// Without TLS.
+    plain: bool,
+}
+
+/// Exchanges credentials for tokens. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct TokenClient {
-    /// Goes through the proxy of the environment, if there is one.
-    out: reqwest::Client,
-    /// For this machine's own servers, which no proxy can reach.
-    local: reqwest::Client,
+    user_agent: Arc<str>,
+    /// Made when first needed: a build that asks no registry for a token needs no root
+    /// certificates, and one that asks over plain HTTP does not either.
+    clients: Arc<Mutex<HashMap<Way, reqwest::Client>>>,
 }
 
 impl TokenClient {
     /// A client that calls itself `user_agent`.
-    ///
-    /// # Errors
-    /// TLS cannot be set up: no provider is installed, or no root certificates can be read.
-    pub fn new(user_agent: &str) -> Result<Self, TokenError> {
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            return Err(TokenError::NoTls { cause: "no TLS provider is installed".to_owned() });
-        }
-        let builder = || {
-            reqwest::Client::builder()
-                .user_agent(user_agent)
-                .connect_timeout(CONNECT_LIMIT)
-                .timeout(LIMIT)
-                .redirect(redirect::Policy::custom(within_one_server))
-        };
-        let no_tls = |error: reqwest::Error| TokenError::NoTls { cause: causes(&error) };
-        Ok(Self {
-            out: builder().build().map_err(no_tls)?,
-            local: builder().no_proxy().build().map_err(no_tls)?,
-        })
+    pub fn new(user_agent: &str) -> Self {
+        Self { user_agent: user_agent.into(), clients: Arc::default() }
     }
 
     /// Gets a token; an anonymous one without credentials.
@@ -139,14 +133,15 @@ impl TokenClient {
             }
         }
         let authorization = credentials.map(basic).transpose()?;
+        let client = self.client(&url)?;
         let attempt = || {
-            let mut call = self.client(&url).get(url.clone());
+            let mut call = client.get(url.clone());
             if let Some(value) = &authorization {
                 call = call.header(header::AUTHORIZATION, value);
             }
             call
         };
-        self.send(attempt, request, credentials).await
+        send(attempt, request, credentials).await
     }
 
     /// OAuth2: POST, with a refresh token or a password as the grant.
@@ -157,41 +152,62 @@ impl TokenClient {
     ) -> Result<Token, TokenError> {
         let url = realm(request, true)?;
         let form = form(request, credentials)?;
+        let client = self.client(&url)?;
         let attempt = || {
-            self.client(&url)
+            client
                 .post(url.clone())
                 .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(form.to_string())
         };
-        self.send(attempt, request, Some(credentials)).await
+        send(attempt, request, Some(credentials)).await
     }
 
-    fn client(&self, url: &Url) -> &reqwest::Client {
-        if is_loopback(url) { &self.local } else { &self.out }
-    }
-
-    async fn send(
-        &self,
-        attempt: impl Fn() -> reqwest::RequestBuilder,
-        request: &TokenRequest,
-        credentials: Option<&Credentials>,
-    ) -> Result<Token, TokenError> {
-        let mut pauses = PAUSES.iter();
-        loop {
-            let answer = exchange(attempt(), request, credentials).await;
-            let brief = matches!(
-                answer,
-                Err(TokenError::Unreachable { .. }
-                    | TokenError::Unexpected { status: 502..=504, .. })
-            );
-            match pauses.next() {
-                Some(&pause) if brief => tokio::time::sleep(pause).await,
-                _ => return answer,
-            }
+    fn client(&self, url: &Url) -> Result<reqwest::Client, TokenError> {
+        let way = Way { local: is_loopback(url), plain: url.scheme() == "http" };
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&way) {
+            return Ok(client.clone());
         }
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            return Err(TokenError::NoTls { cause: "no TLS provider is installed".to_owned() });
+        }
+        let mut builder = reqwest::Client::builder()
+            .user_agent(&*self.user_agent)
+            .connect_timeout(CONNECT_LIMIT)
+            .timeout(LIMIT)
+            .redirect(redirect::Policy::custom(within_one_server));
+        if way.local {
+            builder = builder.no_proxy();
+        }
+        if way.plain {
+            builder = builder.tls_certs_only([]);
+        }
+        let client =
+            builder.build().map_err(|error| TokenError::NoTls { cause: causes(&error) })?;
+        clients.insert(way, client.clone());
+        Ok(client)
     }
 }
 
+/// Asks, and asks again a server that is briefly away.
+async fn send(
+    attempt: impl Fn() -> reqwest::RequestBuilder,
+    request: &TokenRequest,
+    credentials: Option<&Credentials>,
+) -> Result<Token, TokenError> {
+    let mut pauses = PAUSES.iter();
+    loop {
+        let answer = exchange(attempt(), request, credentials).await;
+        let brief = matches!(
+            answer,
+            Err(TokenError::Unreachable { .. } | TokenError::Unexpected { status: 502..=504, .. })
+        );
+        match pauses.next() {
+            Some(&pause) if brief => tokio::time::sleep(pause).await,
+            _ => return answer,
+        }
+    }
+}
 /// One try.
 async fn exchange(
     call: reqwest::RequestBuilder,
@@ -298,7 +314,7 @@ fn within_one_server(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let previous = attempt.previous();
     let same = previous.last().is_some_and(|from| {
         let to = attempt.url();
-        from.host() == to.host() && (to.scheme() == from.scheme() || to.scheme() == "https")
+        from.origin() == to.origin()
     });
     if same && previous.len() <= MAX_REDIRECTS { attempt.follow() } else { attempt.stop() }
 }

@@ -24,7 +24,7 @@ fn pushers() -> [&'static str; 2] {
 fn tokens() -> TokenClient {
     // Another test may have been first.
     drop(rustls::crypto::ring::default_provider().install_default());
-    TokenClient::new("bk-sync/test").unwrap()
+    TokenClient::new("bk-sync/test")
 }
 
 fn given(registry: &str, (username, password): (&str, &str)) -> Chain {
