@@ -2,14 +2,15 @@
 //! the same connection as everything else.
 
 use super::{capabilities::Capabilities, control::MESSAGE_LIMIT, errors::Failure};
+use crate::llb::ResolveMode;
 use crate::proto::{
     fsutil::types::Stat,
     google::rpc,
     moby::buildkit::v1::frontend::{
         CacheOptionsEntry, EvaluateRequest, FileRange, PingRequest, ReadDirRequest,
-        ReadFileRequest, ResolveImageConfigRequest, ResolveSourceImageRequest,
-        ResolveSourceMetaRequest, Result as BuildResult, ReturnRequest, SolveRequest,
-        StatFileRequest, WarnRequest, llb_bridge_client::LlbBridgeClient,
+        ReadFileRequest, ResolveImageConfigRequest, ResolveSourceGitRequest,
+        ResolveSourceImageRequest, ResolveSourceMetaRequest, Result as BuildResult, ReturnRequest,
+        SolveRequest, StatFileRequest, WarnRequest, llb_bridge_client::LlbBridgeClient,
     },
     pb,
 };
@@ -34,27 +35,17 @@ pub struct Gateway {
     capabilities: Capabilities,
 }
 
-/// Which copy of an image a builder uses.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum ResolveMode {
-    /// The builder's choice.
-    #[default]
-    Default,
-    /// The registry is asked even where the builder has the image.
-    ForcePull,
-    /// The builder's own, where it has one.
-    PreferLocal,
-}
-
-impl ResolveMode {
-    /// As written on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Default => "default",
-            Self::ForcePull => "pull",
-            Self::PreferLocal => "local",
-        }
-    }
+/// What a source stands for, as far as it has such things.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ResolvedSource {
+    /// The identifier to use in the graph, which a source policy may have changed.
+    pub identifier: String,
+    /// Of an image: its digest and its config.
+    pub image: Option<(String, Vec<u8>)>,
+    /// Of a git source: the commit, as git stores it.
+    pub commit: Vec<u8>,
+    /// Of a file of the web: when it last changed, in seconds since 1970.
+    pub last_modified: Option<i64>,
 }
 
 /// What an image reference stands for.
@@ -216,15 +207,15 @@ impl Gateway {
         Ok(())
     }
 
-    /// What the image `name` (normalised, such as `docker.io/library/alpine:3`) is for `platform`.
-    /// `log_name` is what progress shows.
+    /// What the image `name` (normalised, such as `docker.io/library/alpine:3`) is for `platform`,
+    /// or for the builder's own. `log_name` is what progress shows.
     ///
     /// # Errors
     /// No registry has it, or not for that platform, or the call failed.
     pub async fn resolve_image(
         &self,
         name: &str,
-        platform: &pb::Platform,
+        platform: Option<pb::Platform>,
         mode: ResolveMode,
         log_name: &str,
     ) -> Result<ResolvedImage, Failure> {
@@ -232,36 +223,57 @@ impl Gateway {
             return self.resolve_image_config(name, platform, mode, log_name).await;
         }
         let identifier = format!("docker-image://{name}");
-        let source = pb::SourceOp { identifier: identifier.clone(), ..pb::SourceOp::default() };
+        let source = pb::SourceOp { identifier, ..pb::SourceOp::default() };
+        let resolved = self.resolve_source(source, platform, mode, log_name).await?;
+        let (digest, config) = resolved.image.unwrap_or_default();
+        Ok(ResolvedImage { identifier: resolved.identifier, digest, config })
+    }
+
+    /// What `source` is: an image, a file of the web or a git repository. `platform` and `mode`
+    /// mean something for images only.
+    ///
+    /// # Errors
+    /// There is no such thing, or the builder cannot look it up, or the call failed.
+    pub async fn resolve_source(
+        &self,
+        source: pb::SourceOp,
+        platform: Option<pb::Platform>,
+        mode: ResolveMode,
+        log_name: &str,
+    ) -> Result<ResolvedSource, Failure> {
+        let identifier = source.identifier.clone();
+        let is_git = identifier.starts_with("git://");
+        let is_image = !is_git && !identifier.starts_with("http");
         let request = ResolveSourceMetaRequest {
             source: Some(source),
-            platform: Some(platform.clone()),
+            platform,
             log_name: log_name.to_owned(),
             // Upstream's own client leaves this out, and then `--pull` would be lost here.
-            resolve_mode: mode.as_str().to_owned(),
-            image: Some(ResolveSourceImageRequest::default()),
+            resolve_mode: if is_image { mode.as_str().to_owned() } else { String::new() },
+            image: is_image.then(ResolveSourceImageRequest::default),
+            git: is_git.then_some(ResolveSourceGitRequest { return_object: true }),
             ..ResolveSourceMetaRequest::default()
         };
         let mut client = self.client.clone();
         let answer = client.resolve_source_meta(self.request(request)).await?.into_inner();
-        let (digest, config) = answer.image.map_or_else(Default::default, |i| (i.digest, i.config));
-        Ok(ResolvedImage {
+        Ok(ResolvedSource {
             identifier: answer.source.map_or(identifier, |source| source.identifier),
-            digest,
-            config,
+            image: answer.image.map(|image| (image.digest, image.config)),
+            commit: answer.git.map(|git| git.commit_object).unwrap_or_default(),
+            last_modified: answer.http.and_then(|http| http.last_modified).map(|time| time.seconds),
         })
     }
 
     async fn resolve_image_config(
         &self,
         name: &str,
-        platform: &pb::Platform,
+        platform: Option<pb::Platform>,
         mode: ResolveMode,
         log_name: &str,
     ) -> Result<ResolvedImage, Failure> {
         let request = ResolveImageConfigRequest {
             r#ref: name.to_owned(),
-            platform: Some(platform.clone()),
+            platform,
             resolve_mode: mode.as_str().to_owned(),
             log_name: log_name.to_owned(),
             ..ResolveImageConfigRequest::default()

@@ -43,6 +43,15 @@ pub struct Entry {
     pub local_context: bool,
 }
 
+/// A context that is fetched from the web, before it is known what it holds.
+#[derive(Clone, Debug)]
+pub struct WebSource {
+    /// The source.
+    pub state: State,
+    /// The name in it of the one file.
+    pub filename: &'static str,
+}
+
 impl MainContext {
     pub(super) fn new(
         options: &Options,
@@ -60,9 +69,7 @@ impl MainContext {
             }
             Err(NoGitRef::Query(error)) => return Err(Fault::GitQuery(error).into()),
             Err(NoGitRef::Other) if is_web(&given.address) => {
-                let file = Http::new(&given.address)
-                    .filename(WEB_FILE)
-                    .state(Constraints::named("[internal] load remote build context"));
+                let file = web_file(&given.address);
                 remote = Some(match web {
                     WebContext::Archive => unpacked(&file),
                     WebContext::Dockerfile => {
@@ -186,6 +193,19 @@ pub(super) fn source_question(state: &State) -> Option<SourceQuestion> {
         attrs: attrs.clone(),
         log_name: String::new(),
     })
+}
+
+/// What is fetched for a context of the web, where the context is one.
+pub(super) fn web_source(options: &Options) -> Option<WebSource> {
+    let address = &options.context.address;
+    let is_file = matches!(GitRef::parse(address), Err(NoGitRef::Other)) && is_web(address);
+    is_file.then(|| WebSource { state: web_file(address), filename: WEB_FILE })
+}
+
+fn web_file(address: &str) -> State {
+    Http::new(address)
+        .filename(WEB_FILE)
+        .state(Constraints::named("[internal] load remote build context"))
 }
 
 fn is_web(address: &str) -> bool {

@@ -55,7 +55,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use build::{Build, Compiled};
-pub use context::Entry;
+pub use context::{Entry, WebSource};
 pub use error::{CompileError, Fault};
 pub use git_ref::GitQueryError;
 pub use options::OptionError;
@@ -148,6 +148,18 @@ impl Compiler {
     ) -> Result<Entry, CompileError> {
         let options = Options::parse(attrs).map_err(Fault::Options)?;
         Ok(MainContext::new(&options, session, web)?.entry)
+    }
+
+    /// What is fetched for a context of the web, for who has to find out what it holds; none for
+    /// other contexts.
+    ///
+    /// # Errors
+    /// Options that cannot be read.
+    pub fn web_context(
+        attrs: &BTreeMap<String, String>,
+    ) -> Result<Option<WebSource>, CompileError> {
+        let options = Options::parse(attrs).map_err(Fault::Options)?;
+        Ok(context::web_source(&options))
     }
 
     /// The source of the ignore file of the client's context, for who has to read it through a

@@ -5,7 +5,7 @@ use super::{
     builder::Builder,
     built::{self, BuildFacts, Built, Timings},
     error::{BuildFailure, Error},
-    frontend::{DaemonFrontend, Frontend as _, FrontendError, FrontendInput},
+    frontend::{FrontendError, FrontendInput, frontend},
     journal::Journal,
     login::Login,
     outputs::{Outputs, outputs},
@@ -160,7 +160,7 @@ impl Prepared {
         };
         let build_id = random_id();
         let request = request(plan, &outputs, &input, &build_id);
-        let frontend = DaemonFrontend::new(plan.frontend);
+        let frontend = frontend(plan.frontend);
         let journal = Mutex::new(Journal::default());
         let compilation = Mutex::new(None);
         let drive = async |gateway: &Gateway| -> Result<BuildResult, FrontendError> {
@@ -258,9 +258,9 @@ async fn explain(
             failure
         }
         BuildError::Cancelled => return Error::Interrupted,
-        BuildError::Frontend(FrontendError::Dockerfile { message, sources }) => {
+        BuildError::Frontend(FrontendError::Dockerfile { message, sources, fix }) => {
             let code = "DOCKERFILE_INVALID";
-            let failure = BuildFailure { code, message, sources, ..BuildFailure::default() };
+            let failure = BuildFailure { code, message, sources, fix, ..BuildFailure::default() };
             return Error::Dockerfile(Box::new(failure));
         }
         BuildError::Frontend(FrontendError::Refused(refusal)) => return refusal.into(),

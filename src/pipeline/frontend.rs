@@ -4,6 +4,7 @@
 use super::{
     attributes::{Attributes, is_true},
     error::Refusal,
+    native::NativeFrontend,
 };
 use crate::{
     buildkit::{
@@ -81,6 +82,8 @@ pub enum FrontendError {
         message: String,
         /// Where; nearest first.
         sources: Vec<errors::Source>,
+        /// What to do about it, where that is more than the message says.
+        fix: Option<String>,
     },
     /// The builder lacks something that was asked for.
     #[error(transparent)]
@@ -109,6 +112,14 @@ pub trait Frontend: Send + Sync {
         gateway: &'a Gateway,
         input: &'a FrontendInput,
     ) -> BoxFuture<'a, Result<Compiled, FrontendError>>;
+}
+
+/// Who compiles where the user chose `choice`.
+pub fn frontend(choice: FrontendChoice) -> Box<dyn Frontend> {
+    match choice {
+        FrontendChoice::Daemon => Box::new(DaemonFrontend::new(choice)),
+        FrontendChoice::Auto | FrontendChoice::Native => Box::new(NativeFrontend::new(choice)),
+    }
 }
 
 /// Lets the builder compile: with its built-in frontend, or with one out of an image where the

@@ -8,6 +8,7 @@ pub mod error;
 pub mod frontend;
 pub mod journal;
 pub mod login;
+mod native;
 pub mod outputs;
 mod services;
 pub mod sources;

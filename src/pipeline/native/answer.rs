@@ -1,0 +1,94 @@
+//! Answers to what the compiler asks, fetched side by side.
+
+use super::{
+    dockerfile::{directory, read_local},
+    time,
+};
+use crate::{
+    buildkit::{errors::Failure, gateway::Gateway},
+    compile::{Answer, ImageAnswer, ImageQuestion, Question, SourceQuestion},
+    llb::ResolveMode,
+    pipeline::frontend::{FrontendError, FrontendInput},
+    proto::pb,
+};
+use futures::future::try_join_all;
+
+/// Who answers.
+pub(super) struct Answers<'a> {
+    gateway: &'a Gateway,
+    input: &'a FrontendInput,
+}
+
+/// An answer that the compiler can go on with: a failure to look something up is one, because it
+/// may not need the answer, and knows the place if it does.
+type Answered = (Question, Result<Answer, String>);
+
+impl<'a> Answers<'a> {
+    pub(super) fn new(gateway: &'a Gateway, input: &'a FrontendInput) -> Self {
+        Self { gateway, input }
+    }
+
+    /// Answers all of `questions`.
+    ///
+    /// # Errors
+    /// The connection broke, or a file here cannot be read.
+    pub(super) async fn to(
+        &mut self,
+        questions: Vec<Question>,
+    ) -> Result<Vec<Answered>, FrontendError> {
+        try_join_all(questions.into_iter().map(|question| self.one(question))).await
+    }
+
+    async fn one(&self, question: Question) -> Result<Answered, FrontendError> {
+        let answer = match &question {
+            Question::Image(image) => self.image(image).await.map(Answer::Image),
+            Question::SourceTime(source) => self.time(source).await.map(Answer::Time),
+            Question::IgnoreFile(file) => {
+                let directory = directory(self.input, &file.local);
+                Ok(Answer::File(read_local(directory, super::dockerfile::IGNORE_FILE).await?))
+            }
+        };
+        match answer {
+            Ok(answer) => Ok((question, Ok(answer))),
+            Err(failure) if failure.connection || failure.is_cancelled() => Err(failure.into()),
+            Err(failure) => Ok((question, Err(failure.message))),
+        }
+    }
+
+    async fn image(&self, question: &ImageQuestion) -> Result<ImageAnswer, Failure> {
+        let ImageQuestion { reference, platform, mode, log_name, layout } = question;
+        let platform = platform.as_ref().map(|platform| platform.to_pb());
+        let Some(layout) = layout else {
+            let found = self.gateway.resolve_image(reference, platform, *mode, log_name).await?;
+            let name = found.identifier.strip_prefix("docker-image://");
+            return Ok(ImageAnswer {
+                reference: name.filter(|name| name != reference).map(str::to_owned),
+                digest: found.digest,
+                config: found.config,
+            });
+        };
+        let source = pb::SourceOp {
+            identifier: format!("oci-layout://{reference}"),
+            attrs: [
+                ("oci.session".to_owned(), layout.session.clone()),
+                ("oci.store".to_owned(), layout.store.clone()),
+            ]
+            .into(),
+        };
+        let found = self.gateway.resolve_source(source, platform, *mode, log_name).await?;
+        let (digest, config) = found.image.unwrap_or_default();
+        Ok(ImageAnswer { reference: None, digest, config })
+    }
+
+    async fn time(&self, question: &SourceQuestion) -> Result<Option<i64>, Failure> {
+        let source =
+            pb::SourceOp { identifier: question.identifier.clone(), attrs: question.attrs.clone() };
+        let mode = ResolveMode::default();
+        let found =
+            self.gateway.resolve_source(source.clone(), None, mode, &question.log_name).await?;
+        if let Some(time) = time::of_commit(&found.commit).or(found.last_modified) {
+            return Ok(Some(time));
+        }
+        time::of_archive(self.gateway, source).await
+    }
+}

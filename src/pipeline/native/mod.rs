@@ -1,0 +1,213 @@
+//! The Dockerfile compiled in this process: what the compiler asks is answered over the gateway and
+//! from the client's own directories, and what it makes is handed to the builder.
+
+mod answer;
+mod dockerfile;
+mod time;
+
+use super::frontend::{
+    Compiled, DaemonFrontend, Frontend, FrontendError, FrontendInput, LocalDockerfile, syntax,
+};
+use crate::{
+    buildkit::{
+        errors::{Code, Failure, Source},
+        gateway::{Gateway, Solve},
+    },
+    compile::{self, Build, CompileError, Compiler, Fault, Request, Step},
+    dockerfile::{Lines, lint},
+    llb::{Caps, Platform, SourceMap},
+    plan::FrontendChoice,
+    proto::{
+        moby::buildkit::v1::frontend::{
+            Ref, RefMap, Result as BuildResult, WarnRequest, result::Result as Kind,
+        },
+        pb,
+    },
+};
+use answer::Answers;
+use futures::future::{BoxFuture, try_join_all};
+use std::sync::Arc;
+
+/// Compiles here. A file whose `# syntax` line names another frontend than the standard one is
+/// handed to that, unless this one was asked for by name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NativeFrontend {
+    choice: FrontendChoice,
+}
+
+impl NativeFrontend {
+    /// `choice` is `Native` to compile whatever the `# syntax` line says.
+    pub(super) fn new(choice: FrontendChoice) -> Self {
+        Self { choice }
+    }
+}
+
+impl Frontend for NativeFrontend {
+    fn compile<'a>(
+        &'a self,
+        gateway: &'a Gateway,
+        input: &'a FrontendInput,
+    ) -> BoxFuture<'a, Result<Compiled, FrontendError>> {
+        Box::pin(async move {
+            if self.choice == FrontendChoice::Auto && needs_daemon(input) {
+                return DaemonFrontend::new(self.choice).compile(gateway, input).await;
+            }
+            let entry = dockerfile::read(gateway, input).await?;
+            if self.choice == FrontendChoice::Auto {
+                let text = entry.text.clone().into();
+                let name = entry.filename.clone();
+                let dockerfile = Some(LocalDockerfile { name, text });
+                let known = FrontendInput { dockerfile, ..input.clone() };
+                if syntax(&known).is_some_and(|syntax| !syntax.is_standard) {
+                    return DaemonFrontend::new(self.choice).compile(gateway, &known).await;
+                }
+            }
+            native(gateway, input, entry).await
+        })
+    }
+}
+
+/// What only a frontend on the builder can do: scanning the stages for a bill of materials runs a
+/// scanner's image on their results.
+fn needs_daemon(input: &FrontendInput) -> bool {
+    input.attributes.contains_key("attest:sbom")
+}
+
+async fn native(
+    gateway: &Gateway,
+    input: &FrontendInput,
+    entry: dockerfile::Text,
+) -> Result<Compiled, FrontendError> {
+    let mut answers = Answers::new(gateway, input);
+    let mut compiler = Compiler::new(Request {
+        dockerfile: entry.text.clone(),
+        attrs: input.attributes.clone(),
+        ignore_file: entry.ignore_file.clone(),
+        web_context: entry.web_context,
+        builder: builder(gateway),
+        session: input.session_id.clone(),
+    });
+    let build = loop {
+        match compiler.step() {
+            Step::Ask(questions) => {
+                for (question, answer) in answers.to(questions).await? {
+                    compiler.answer(question, answer);
+                }
+            }
+            Step::Done(build) => break build,
+            Step::Failed(failure) => {
+                return Err(refusal(&failure.error, &entry));
+            }
+        }
+    };
+    for warning in &build.warnings {
+        if let Some(source) = &build.source_map {
+            gateway.warn(told(warning, source)).await?;
+        }
+    }
+    solve(gateway, input, &build).await
+}
+
+/// What the graph is made for.
+fn builder(gateway: &Gateway) -> compile::Builder {
+    let capabilities = gateway.capabilities();
+    let platform = capabilities
+        .workers
+        .first()
+        .and_then(|worker| worker.platforms.first())
+        .map_or_else(Platform::host, |own| Platform {
+            os: own.os.clone(),
+            architecture: own.architecture.clone(),
+            variant: own.variant.clone(),
+            os_version: own.os_version.clone(),
+            os_features: own.os_features.clone(),
+        });
+    compile::Builder { caps: Caps::of(capabilities.llb.iter().cloned()), platform }
+}
+
+/// Hands the graphs over, side by side. Nothing runs before the result is returned.
+async fn solve(
+    gateway: &Gateway,
+    input: &FrontendInput,
+    build: &Build,
+) -> Result<Compiled, FrontendError> {
+    let refs = try_join_all(build.targets.iter().map(async |target| {
+        let solved = gateway
+            .solve(Solve {
+                definition: Some(target.definition.to_pb()),
+                cache_imports: input.cache_imports.clone(),
+                ..Solve::default()
+            })
+            .await?;
+        let reference = match solved.result {
+            Some(Kind::Ref(reference)) => reference,
+            Some(Kind::RefDeprecated(id)) => Ref { id, def: None },
+            // An empty image has no result.
+            None => Ref::default(),
+            Some(Kind::Refs(_) | Kind::RefsDeprecated(_)) => {
+                let message = "the builder answered one graph with several results";
+                return Err(Failure::new(Code::Internal, message));
+            }
+        };
+        Ok((target.id(), reference))
+    }))
+    .await?;
+    let only = match refs.as_slice() {
+        [(_, reference)] if !build.multi_platform => Some(reference.clone()),
+        _ => None,
+    };
+    let result =
+        only.map_or_else(|| Kind::Refs(RefMap { refs: refs.into_iter().collect() }), Kind::Ref);
+    let llb_digest = match build.targets.as_slice() {
+        [target] => target.definition.head().map(str::to_owned),
+        _ => None,
+    };
+    Ok(Compiled {
+        result: BuildResult {
+            result: Some(result),
+            metadata: build.metadata(),
+            ..BuildResult::default()
+        },
+        frontend: "native".to_owned(),
+        llb_digest,
+    })
+}
+
+/// A warning in the builder's words, on the vertex that the file would be read by.
+fn told(warning: &lint::Warning, source: &Arc<SourceMap>) -> WarnRequest {
+    let message = format!("{}: {} (line {})", warning.rule, warning.message, warning.lines.first);
+    let digest = source.definition.as_ref().and_then(|definition| definition.head());
+    WarnRequest {
+        digest: digest.unwrap_or_default().to_owned(),
+        level: 1,
+        short: message.into_bytes(),
+        detail: vec![warning.description.as_bytes().to_vec()],
+        url: warning.url.to_owned(),
+        info: Some(source.to_pb()),
+        ranges: warning.lines.each().map(range).collect(),
+    }
+}
+
+fn range(line: u32) -> pb::Range {
+    let line = i32::try_from(line).unwrap_or(i32::MAX);
+    crate::llb::Range::lines(line, line).to_pb()
+}
+
+/// Why nothing could be compiled: what the builder failed to look up is its failure, with the
+/// place that asked for it; all else is the Dockerfile's.
+fn refusal(error: &CompileError, entry: &dockerfile::Text) -> FrontendError {
+    let place = |lines: &Lines| Source {
+        filename: entry.filename.clone(),
+        data: entry.text.clone(),
+        lines: vec![(lines.first, lines.last)],
+    };
+    let sources: Vec<Source> = error.places.iter().flatten().map(place).collect();
+    match &*error.fault {
+        Fault::Lookup(_) => {
+            let mut failure = Failure::new(Code::Unknown, error.to_string());
+            failure.details.sources = sources;
+            FrontendError::Builder(failure)
+        }
+        _ => FrontendError::Dockerfile { message: error.to_string(), sources, fix: error.hint() },
+    }
+}
