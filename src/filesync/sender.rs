@@ -42,8 +42,8 @@ const ROOT: u32 = u32::MAX;
 /// What a packet of the builder asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Asked {
-    /// The content of a file.
-    File(Request),
+    /// The content of the file with this id (see [`Sender::file`]).
+    File(u32),
     /// Nothing more: the builder has everything. [`finish`] is the answer, and the end.
     Finish,
 }
@@ -133,7 +133,7 @@ impl Sender {
             return Err(unexpected);
         }
         match PacketType::try_from(packet.r#type) {
-            Ok(PacketType::PacketReq) => self.request(packet.id).map(Asked::File),
+            Ok(PacketType::PacketReq) => self.take(packet.id).map(Asked::File),
             Ok(PacketType::PacketFin) if self.all_announced => {
                 self.finished = true;
                 Ok(Asked::Finish)
@@ -150,15 +150,21 @@ impl Sender {
         self.finished
     }
 
-    fn request(&mut self, id: u32) -> Result<Request, SenderError> {
+    /// What is behind an id that has been asked for. Ids are small and wait in numbers; this is for
+    /// when its turn has come.
+    pub fn file(&self, id: u32) -> Request {
+        let entry = usize::try_from(id).ok().and_then(|index| self.entries.get(index));
+        Request { id, path: self.path(id), size: entry.map_or(0, |entry| entry.size) }
+    }
+
+    fn take(&mut self, id: u32) -> Result<u32, SenderError> {
         let entry = usize::try_from(id)
             .ok()
             .and_then(|index| self.entries.get_mut(index))
             .filter(|entry| entry.availability == Availability::Ready)
             .ok_or(SenderError::Id(id))?;
         entry.availability = Availability::Taken;
-        let size = entry.size;
-        Ok(Request { id, path: self.path(id), size })
+        Ok(id)
     }
 
     fn path(&self, id: u32) -> String {
@@ -241,8 +247,9 @@ mod tests {
         for (id, (path, mode)) in (0..).zip(paths) {
             let answer = sender.receive(&request(id));
             if mode == 0 {
+                assert_eq!(answer, Ok(Asked::File(id)));
                 let expected = Request { id, path: path.to_owned(), size: 7 };
-                assert_eq!(answer, Ok(Asked::File(expected)));
+                assert_eq!(sender.file(id), expected);
             } else {
                 assert_eq!(answer, Err(SenderError::Id(id)), "{path} has no data");
             }
@@ -282,8 +289,8 @@ mod tests {
             let mut sender = sender(&[("a", 0), ("b", mode::DIRECTORY)]);
             for (kind, id) in packets {
                 let packet = Packet { r#type: kind, id: id % 4, ..Packet::default() };
-                if let Ok(Asked::File(request)) = sender.receive(&packet) {
-                    prop_assert_eq!(request.path, "a");
+                if let Ok(Asked::File(id)) = sender.receive(&packet) {
+                    prop_assert_eq!(sender.file(id).path, "a");
                 }
             }
         }

@@ -29,7 +29,7 @@ use thiserror::Error;
 use tokio::{
     fs::File,
     io::{AsyncWrite, AsyncWriteExt as _},
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::spawn_blocking,
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -45,8 +45,11 @@ use tonic::{
 const METHOD: &str = "/moby.filesync.v1.FileSend/DiffCopy";
 /// Archives come in messages of up to 3 MiB; builders send no more than this.
 const MESSAGE_LIMIT: usize = 16 << 20;
-/// Packets that wait for the disk.
+/// Replies that wait for the wire.
 const QUEUE: usize = 16;
+/// Bytes of file data that wait for the disk. Announcements are not counted: they are small, quickly
+/// dealt with, and must not lie unread, because small packets count against the connection.
+const WAITING_DATA: usize = 4 << 20;
 
 /// Where the output of an exporter goes.
 #[derive(Debug)]
@@ -204,7 +207,8 @@ impl FileSend {
     /// replies are the answers of this call.
     fn to_directory(&self, mut messages: Streaming<Bytes>, path: PathBuf, delete: bool) -> Answers {
         let (answer, answers) = mpsc::channel(QUEUE);
-        let (packets, arrived) = mpsc::channel(QUEUE);
+        let (packets, arrived) = mpsc::unbounded_channel();
+        let waiting_data = Arc::new(Semaphore::new(WAITING_DATA));
         let writer = {
             let answer = answer.clone();
             spawn_blocking(move || write_directory(&path, delete, arrived, &answer))
@@ -216,8 +220,11 @@ impl FileSend {
                     let message =
                         message.map_err(|status| OutputError::Stream(Box::new(status)))?;
                     let packet = Packet::decode(message)?;
+                    let size = u32::try_from(packet.data.len().min(WAITING_DATA)).unwrap_or(0);
+                    let waiting = Arc::clone(&waiting_data).acquire_many_owned(size).await;
                     // A writer that is gone has its reason, which comes next.
-                    if packets.send(packet).await.is_err() {
+                    let Ok(permit) = waiting else { break };
+                    if packets.send((packet, permit)).is_err() {
                         break;
                     }
                 }
@@ -241,13 +248,13 @@ impl FileSend {
 fn write_directory(
     path: &Path,
     delete: bool,
-    mut arrived: mpsc::Receiver<Packet>,
+    mut arrived: mpsc::UnboundedReceiver<(Packet, OwnedSemaphorePermit)>,
     answer: &mpsc::Sender<Result<Bytes, Status>>,
 ) -> Result<(), OutputError> {
     let mut target = Target::open(path, rand::random(), delete)?;
     let mut receiver = Receiver::default();
     while !receiver.is_finished() {
-        let packet = arrived.blocking_recv().ok_or(OutputError::Truncated)?;
+        let (packet, _until_written) = arrived.blocking_recv().ok_or(OutputError::Truncated)?;
         for step in receiver.receive(packet)? {
             if let Step::Reply(reply) = step {
                 let reply = Bytes::from(reply.encode_to_vec());

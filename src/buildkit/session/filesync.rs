@@ -51,8 +51,6 @@ const BATCH: usize = 64;
 const QUEUE: usize = 16;
 /// How many files are read at a time. More does not help a single disk or wire.
 const READERS: usize = 4;
-/// Requests that wait for a reader; beyond, we stop listening to the builder.
-const REQUESTS: usize = 4096;
 /// A request's packets are small; a builder sends nothing larger.
 const MESSAGE_LIMIT: usize = 16 << 20;
 
@@ -260,7 +258,10 @@ async fn run(
     let opened = spawn_blocking(move || Tree::open(&source)).await;
     let tree = Arc::new(opened.map_err(|_| TransferError::Gone)??);
     let sender = Arc::new(Mutex::new(Sender::default()));
-    let (requests, waiting) = mpsc::channel(REQUESTS);
+    // Each file can be asked for once, and an id is four bytes: the queue needs no bound. It must have
+    // none, because packets that we leave unread count against the connection, which is cut off for
+    // some ten thousand of them.
+    let (requests, waiting) = mpsc::unbounded_channel();
     let waiting = Arc::new(Mutex::new(waiting));
 
     let mut threads = JoinSet::new();
@@ -287,22 +288,20 @@ async fn run(
         let Ok(Some(packet)) = packet else { return Err(TransferError::Gone) };
         let wanted = lock(&sender).receive(&packet)?;
         match wanted {
-            Asked::File(request) => {
+            Asked::File(id) => {
                 if readers < READERS {
                     readers += 1;
                     let reader = Reader {
                         shared: Arc::clone(shared),
                         directory: asked.name.clone(),
                         tree: Arc::clone(&tree),
+                        sender: Arc::clone(&sender),
                         waiting: Arc::clone(&waiting),
                         queue: queue.clone(),
                     };
                     threads.spawn_blocking(move || reader.run());
                 }
-                tokio::select! {
-                    sent = requests.send(request) => sent.map_err(|_| TransferError::Gone)?,
-                    () = queue.closed() => return Err(TransferError::Gone),
-                }
+                requests.send(id).map_err(|_| TransferError::Gone)?;
             }
             Asked::Finish => break,
         }
@@ -384,7 +383,8 @@ struct Reader {
     shared: Arc<Shared>,
     directory: String,
     tree: Arc<Tree>,
-    waiting: Arc<Mutex<mpsc::Receiver<Request>>>,
+    sender: Arc<Mutex<Sender>>,
+    waiting: Arc<Mutex<mpsc::UnboundedReceiver<u32>>>,
     queue: mpsc::Sender<Item>,
 }
 
@@ -392,7 +392,8 @@ impl Reader {
     fn run(self) -> Result<(), TransferError> {
         loop {
             // Whoever waits here holds the lock; the others wait for the lock instead.
-            let Some(request) = lock(&self.waiting).blocking_recv() else { return Ok(()) };
+            let Some(id) = lock(&self.waiting).blocking_recv() else { return Ok(()) };
+            let request = lock(&self.sender).file(id);
             self.send_file(&request)?;
         }
     }
