@@ -135,6 +135,7 @@ impl Run<'_> {
         let inputs = pipeline::Inputs {
             connection: found.connection,
             connect_time: Some(began.elapsed()),
+            docker: loading_docker(&options.docker),
             login: Login::new(chain, tokens, self.events.clone()),
             variables: self.variables(),
             ssh_agent: self.environment.path("SSH_AUTH_SOCK"),
@@ -180,6 +181,12 @@ impl Run<'_> {
             })
             .collect()
     }
+}
+
+/// The Docker that `--load` loads into. It is not dialled before an image comes.
+fn loading_docker(settings: &engine::Settings) -> Option<engine::Client> {
+    let target = settings.resolve(None, &|path| std::fs::read(path)).ok()?;
+    engine::Client::new(target.endpoint, &target.tls).ok()
 }
 
 /// What decides which Docker is meant.

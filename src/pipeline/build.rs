@@ -4,11 +4,13 @@ use super::{
     attributes::{attributes, check, entitlements, is_true},
     builder::Builder,
     built::{self, BuildFacts, Built, Timings},
+    docker,
     error::{BuildFailure, Error},
     frontend::{FrontendError, FrontendInput, frontend},
     journal::Journal,
     login::Login,
-    outputs::{Outputs, outputs},
+    outputs::{Outputs, Push, outputs},
+    receive::{Takers, destinations, output_failure},
     services::{agents, secrets},
     sources::{Stdin, sources},
 };
@@ -18,12 +20,13 @@ use crate::{
         dial::Connection,
         gateway::Gateway,
         session::{
-            Auth, ContextCounts, ContextMemory, FileSync, Layouts, SessionBuilder, Upload,
-            random_id,
+            Auth, ContextCounts, ContextMemory, FileSend, FileSync, Layouts, OutputFailure,
+            SessionBuilder, Upload, random_id,
         },
         solve::{self, BuildError},
     },
     credential::Secret,
+    engine,
     event::{Event, Events, Stage, Warning},
     plan::{BuildPlan, CacheEntry},
     proto::moby::buildkit::v1::{
@@ -45,6 +48,8 @@ pub struct Inputs {
     pub connection: Connection,
     /// How long it took to reach it.
     pub connect_time: Option<Duration>,
+    /// The Docker that `--load` loads into, where the builder is not part of one.
+    pub docker: Option<engine::Client>,
     /// Credentials for registries.
     pub login: Login,
     /// Values of the variables that the plan's secrets are taken from, by name.
@@ -103,15 +108,18 @@ struct Prepared {
     input: FrontendInput,
     session: SessionBuilder,
     counts: ContextCounts,
+    takers: Takers,
+    output_failure: OutputFailure,
+    login: Login,
     events: Events,
     cancel: CancellationToken,
 }
 
 impl Prepared {
     async fn new(plan: &BuildPlan, inputs: Inputs) -> Result<Self, Error> {
-        let Inputs { connection, connect_time, directory, events, cancel, .. } = inputs;
+        let Inputs { connection, connect_time, directory, login, events, cancel, .. } = inputs;
         let builder = Builder::new(&connection.workers);
-        let outputs = outputs(plan, &builder, false)?;
+        let outputs = outputs(plan, &builder, inputs.docker.is_some())?;
         let mut attributes = attributes(plan, &builder)?;
         let sources = sources(plan, &directory, inputs.stdin).await?;
         attributes.extend(sources.attributes);
@@ -126,9 +134,14 @@ impl Prepared {
         let session = SessionBuilder::new(memory.shared_key());
         let files = FileSync::new(sources.directories.clone(), memory);
         let counts = files.counts();
+        let (destinations, takers) =
+            destinations(&outputs.receivers, &directory, inputs.docker.as_ref());
+        let file_send = FileSend::new(destinations);
+        let output_failure = file_send.failure();
         let session = session
-            .attach(Auth::new(inputs.login))
+            .attach(Auth::new(login.clone()))
             .attach(files)
+            .attach(file_send)
             .attach(secrets)
             .attach(agents)
             .attach(upload)
@@ -148,7 +161,19 @@ impl Prepared {
             session_id: session.id().to_owned(),
             directories: sources.directories,
         };
-        Ok(Self { connection, connect_time, outputs, input, session, counts, events, cancel })
+        Ok(Self {
+            connection,
+            connect_time,
+            outputs,
+            input,
+            session,
+            counts,
+            takers,
+            output_failure,
+            login,
+            events,
+            cancel,
+        })
     }
 
     async fn run(self, plan: &BuildPlan) -> Result<Built, Error> {
@@ -188,29 +213,52 @@ impl Prepared {
         events.emit(Event::StageEnded { stage: Stage::Build, ok: solved.is_ok() });
 
         let journal = journal.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let response = match solved {
+        let mut response = match solved {
             Ok(response) => response,
-            Err(error) => return Err(explain(error, &journal, &connection, &cancel).await),
+            Err(error) => {
+                let own_failure = self.takers.wind_up().await;
+                let error = explain(error, &journal, &connection, &cancel).await;
+                if matches!(error, Error::Interrupted) {
+                    return Err(error);
+                }
+                let unwritten = self.output_failure.get().map(|words| output_failure(&words));
+                return Err(own_failure.or(unwritten).unwrap_or(error));
+            }
         };
+        tokio::select! {
+            taken = self.takers.finish() => taken?,
+            () = cancel.cancelled() => return Err(Error::Interrupted),
+        }
         let compilation = compilation.into_inner().unwrap_or_else(PoisonError::into_inner);
         let (frontend, llb_digest, compile_time) = match compilation {
             Some((frontend, digest, time)) => (Some(frontend), digest, Some(time)),
             None => (None, None, None),
         };
+        let mut timings = Timings {
+            connect: self.connect_time,
+            compile: compile_time,
+            context: journal.span("[internal] load build context"),
+            solve: Some(solve_time),
+            export: journal.span("exporting to "),
+            push: journal.push_time(),
+            total: None,
+        };
         let control = Control::new(channel);
+        let mut image = built::image(&control, &outputs, &response).await;
+        let mut pushed = built::pushed(&outputs);
+        if let (Push::Docker, Some(engine)) = (outputs.push, &connection.engine) {
+            let names = &outputs.names;
+            let made =
+                docker::push(engine, names, &self.login, &events, &cancel, &mut timings).await?;
+            if let Some(made) = made {
+                built::add_docker_push(made, &mut image, &mut pushed, &mut response);
+            }
+        }
         Ok(Built {
-            image: built::image(&control, &outputs, &response).await,
-            push: built::pushed(&outputs),
+            image,
+            push: pushed,
             build: BuildFacts { llb_digest, ..built::facts(&journal, &self.counts, frontend) },
-            timings: Timings {
-                connect: self.connect_time,
-                compile: compile_time,
-                context: journal.span("[internal] load build context"),
-                solve: Some(solve_time),
-                export: journal.span("exporting to "),
-                push: journal.push_time(),
-                total: None,
-            },
+            timings,
             exporter_response: response,
             build_id,
         })

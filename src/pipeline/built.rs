@@ -1,12 +1,14 @@
 //! What a build made, for people, scripts and files.
 
 use super::{
+    docker::DockerPush,
     error::Error,
     journal::Journal,
     outputs::{Outputs, Push},
 };
 use crate::{
     buildkit::{control::Control, session::ContextCounts},
+    engine::PushedImage,
     image::reference::Reference,
     llb::Platform,
 };
@@ -293,6 +295,24 @@ pub(super) fn pushed(outputs: &Outputs) -> Option<Pushed> {
     }
     let registry = outputs.names.first().map(|name| name.domain().to_owned());
     Some(Pushed { registry: registry.unwrap_or_default(), via: "builder", ..Pushed::default() })
+}
+
+/// Adds what a Docker pushed after the build: only then there is a manifest.
+pub(super) fn add_docker_push(
+    made: DockerPush,
+    image: &mut Option<Image>,
+    pushed: &mut Option<Pushed>,
+    response: &mut BTreeMap<String, String>,
+) {
+    let DockerPush { image: PushedImage { digest, size, .. }, platform, blobs } = made;
+    if let Some(image) = image {
+        image.digest = Some(digest.clone());
+        image.manifests = vec![Manifest { platform, digest: digest.clone(), size: Some(size) }];
+    }
+    if let Some(pushed) = pushed {
+        pushed.blobs = blobs;
+    }
+    response.insert("containerimage.digest".to_owned(), digest);
 }
 
 /// The counts of a build.

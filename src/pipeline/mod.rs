@@ -4,12 +4,14 @@ pub mod attributes;
 mod build;
 pub mod builder;
 pub mod built;
+mod docker;
 pub mod error;
 pub mod frontend;
 pub mod journal;
 pub mod login;
 mod native;
 pub mod outputs;
+mod receive;
 mod services;
 pub mod sources;
 
