@@ -1,7 +1,10 @@
 //! Images in an Engine's store: look at one, name it, load it, push it.
 
 use super::{Client, Error, client, exec::json, messages};
-use crate::{credential::Secret, image::reference::Reference};
+use crate::{
+    credential::Secret,
+    image::reference::{Reference, check_digest},
+};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE};
 use bytes::Bytes;
 use futures::Stream;
@@ -154,6 +157,7 @@ impl Client {
                     pushed = Some(image);
                 }
             } else if let Some(status) = message.status {
+                pushed = pushed.take().or_else(|| of_last_line(&status));
                 let progress = message.progress.unwrap_or_default();
                 each(PushProgress {
                     layer: message.id,
@@ -196,6 +200,19 @@ impl Client {
         .await?;
         Ok(loaded)
     }
+}
+
+/// What the report of an Engine with a containerd store ends with, as it has no typed message for
+/// it: `TAG: digest: DIGEST size: SIZE`.
+fn of_last_line(status: &str) -> Option<PushedImage> {
+    let (tag, rest) = status.split_once(": digest: ")?;
+    let (digest, size) = rest.split_once(" size: ")?;
+    check_digest(digest).ok()?;
+    Some(PushedImage {
+        tag: tag.to_owned(),
+        digest: digest.to_owned(),
+        size: size.trim().parse().ok()?,
+    })
 }
 
 /// A push without a tag would push all tags.
@@ -248,7 +265,7 @@ fn auth_header(
 
 #[cfg(test)]
 mod tests {
-    use super::{RegistryLogin, auth_header, in_path};
+    use super::{RegistryLogin, auth_header, in_path, of_last_line};
     use crate::credential::Secret;
     use base64::{Engine as _, engine::general_purpose::URL_SAFE};
 
@@ -275,6 +292,17 @@ mod tests {
             r#"{"identitytoken":"t","serveraddress":"registry:5000"}"#
         );
         assert!(!format!("{login:?}").contains("\"t\""));
+    }
+
+    #[test]
+    fn the_last_line_of_a_report_has_the_digest() {
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        let pushed = of_last_line(&format!("t1: digest: {digest} size: 421")).unwrap();
+        assert_eq!((pushed.tag.as_str(), pushed.size), ("t1", 421));
+        assert_eq!(pushed.digest, digest);
+        for other in ["Pushed", "t1: digest: sha256:ab size: 1", "t1: digest: x", ""] {
+            assert_eq!(of_last_line(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod dial_failures;
 mod dockerfile;
 mod dockerfile_properties;
 mod edges;
+mod engine;
 mod expand;
 mod filesync_live;
 mod generated;
