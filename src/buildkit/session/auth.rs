@@ -15,10 +15,11 @@ use crate::{
         auth_server::{self, AuthServer},
     },
 };
-use ed25519_dalek::{Signer as _, SigningKey};
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use rand::Rng as _;
-use sha2::Sha256;
+use ring::{
+    hmac,
+    signature::{Ed25519KeyPair, KeyPair as _},
+};
 use std::{
     collections::HashSet,
     fmt,
@@ -102,16 +103,15 @@ impl Auth {
 
     /// The key that stands for our credentials for `host`. Without credentials it depends on the
     /// builder's salt alone, so that anonymous tokens are shared among all clients.
-    async fn authority(&self, host: &str, salt: &[u8]) -> Result<SigningKey, Status> {
+    async fn authority(&self, host: &str, salt: &[u8]) -> Result<Ed25519KeyPair, Status> {
         let known = self.inner.lender.credentials(host).await;
-        let mut mac = Hmac::<Sha256>::new_from_slice(salt)
-            .map_err(|_| Status::invalid_argument("unusable salt"))?;
+        let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, salt));
         if known.is_some() {
             mac.update(&*self.inner.seed);
             mac.update(host.as_bytes());
         }
-        let digest: [u8; 32] = mac.finalize().into_bytes().into();
-        Ok(SigningKey::from_bytes(&Zeroizing::new(digest)))
+        Ed25519KeyPair::from_seed_unchecked(mac.sign().as_ref())
+            .map_err(|_| Status::internal("a digest is no seed for a key"))
     }
 
     fn uses_tokens(&self, host: &str) -> bool {
@@ -188,7 +188,7 @@ impl auth_server::Auth for Auth {
         let GetTokenAuthorityRequest { host, salt } = request.into_inner();
         let key = self.authority(&host, &salt).await?;
         self.inner.with_tokens.lock().unwrap_or_else(PoisonError::into_inner).insert(host);
-        let public_key = key.verifying_key().to_bytes().to_vec();
+        let public_key = key.public_key().as_ref().to_vec();
         Ok(Response::new(GetTokenAuthorityResponse { public_key }))
     }
 
@@ -199,7 +199,7 @@ impl auth_server::Auth for Auth {
         let VerifyTokenAuthorityRequest { host, payload, salt } = request.into_inner();
         let key = self.authority(&host, &salt).await?;
         // As NaCl signs: the signature, then what it signs.
-        let mut signed = key.sign(&payload).to_bytes().to_vec();
+        let mut signed = key.sign(&payload).as_ref().to_vec();
         signed.extend_from_slice(&payload);
         Ok(Response::new(VerifyTokenAuthorityResponse { signed }))
     }
@@ -215,7 +215,7 @@ mod tests {
             VerifyTokenAuthorityRequest, auth_server::Auth as _,
         },
     };
-    use ed25519_dalek::{Signature, VerifyingKey};
+    use ring::signature::{ED25519, UnparsedPublicKey};
     use std::time::{Duration, SystemTime};
     use tonic::{Code, Request};
 
@@ -275,12 +275,11 @@ mod tests {
     #[tokio::test]
     async fn the_authority_can_prove_itself() {
         let auth = Auth::new(Lender);
-        let key = VerifyingKey::from_bytes(&key(&auth, "a", b"salt").await.try_into().unwrap());
+        let key = UnparsedPublicKey::new(&ED25519, key(&auth, "a", b"salt").await);
         let signed = signed(&auth, "a", b"salt").await;
         let (signature, payload) = signed.split_at(64);
         assert_eq!(payload, b"payload");
-        let signature = Signature::from_slice(signature).unwrap();
-        key.unwrap().verify_strict(payload, &signature).unwrap();
+        key.verify(payload, signature).unwrap();
     }
 
     #[tokio::test]
