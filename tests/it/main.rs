@@ -20,6 +20,7 @@ mod conformance_ignore;
 mod conformance_llb;
 mod dial;
 mod dial_failures;
+mod differential;
 mod dockerfile;
 mod dockerfile_properties;
 mod edges;

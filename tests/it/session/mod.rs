@@ -28,7 +28,7 @@ fn builders() -> [&'static str; 3] {
 }
 
 /// A connection to a builder on this machine.
-async fn channel(address: &str) -> Channel {
+pub async fn channel(address: &str) -> Channel {
     over(dial(address).await.unwrap())
 }
 
