@@ -9,7 +9,7 @@ use super::{CompileError, ranges};
 use crate::dockerfile::lint::Warning;
 use crate::image::config::ImageConfig;
 use crate::image::json;
-use crate::llb::{Definition, Platform, Range, SourceMap, print};
+use crate::llb::{Definition, Platform, Position, SourceMap, print};
 
 /// The graph and the config of one platform.
 #[derive(Clone, Debug)]
@@ -129,9 +129,10 @@ fn platform_json(platform: &Platform) -> Value {
 }
 
 fn warning_json(warning: &Warning) -> Value {
-    let ranges: Vec<Value> = ranges(Some(warning.lines))
+    let text = |at: Position| format!("{}:{}", at.line, at.character);
+    let ranges: Vec<String> = ranges(Some(warning.lines))
         .iter()
-        .map(|Range { start, end }| json!({"start": start.line, "end": end.line}))
+        .map(|range| format!("{}-{}", text(range.start), text(range.end)))
         .collect();
     json!({
         "rule": warning.rule,

@@ -12,7 +12,8 @@ use super::wire;
 use crate::proto::pb;
 
 /// The ops, as `[{"digest","op","metadata","locations"}]` with protojson inside `op` and
-/// `metadata`; a location is `{"source","ranges":[{"start","end"}]}` with lines from 1.
+/// `metadata`; a location is `{"sourceIndex","ranges":[{"start","end"}]}` as on the wire, with lines
+/// from 1 and zeros written out.
 pub fn ops_json(definition: &Definition) -> Value {
     let position = |line: i32, character: i32| json!({"line": line, "character": character});
     let range = |range: &Range| {
@@ -34,9 +35,8 @@ pub fn ops_json(definition: &Definition) -> Value {
                 .locations(&op.digest)
                 .iter()
                 .map(|location| {
-                    let file = definition.sources().get(location.source);
                     json!({
-                        "source": file.map(|map| map.filename.clone()),
+                        "sourceIndex": location.source,
                         "ranges": location.ranges.iter().map(range).collect::<Vec<_>>(),
                     })
                 })
