@@ -13,9 +13,12 @@ use std::{
 };
 use thiserror::Error;
 
-/// How many files are asked for at a time: enough to keep a wire busy, and a bound on what is open
-/// at once, whatever the builder sends.
-const WINDOW: usize = 32;
+/// How many files are asked for at a time: enough to keep a wire busy with small files through a
+/// slow round trip.
+const WINDOW: usize = 2048;
+
+/// How many files may be half written at a time. A builder sends four or so at once.
+const MOST_BEGUN: usize = 64;
 
 /// The receiver's state: what has been announced, and what is still to come.
 #[derive(Debug, Default)]
@@ -23,14 +26,23 @@ pub struct Receiver {
     order: Order,
     announced: u32,
     all_announced: bool,
-    /// Files that have been asked for, with how many bytes are still to come.
-    coming: HashMap<u32, u64>,
+    /// Files that have been asked for.
+    coming: HashMap<u32, Coming>,
+    /// How many of them are half written.
+    begun: usize,
     /// Files still to be asked for, with their sizes.
     waiting: VecDeque<(u32, u64)>,
     /// Links wait for the files that they name.
     links: Vec<Stat>,
     finishing: bool,
     finished: bool,
+}
+
+#[derive(Debug)]
+struct Coming {
+    /// How many bytes are still to come.
+    left: u64,
+    begun: bool,
 }
 
 /// What to do on disk or on the wire, in order.
@@ -77,6 +89,9 @@ pub enum ReceiverError {
     /// A packet that has no place here.
     #[error("the builder sent an unexpected packet (type {0})")]
     Packet(i32),
+    /// More files at once than any builder sends.
+    #[error("the builder sent more than {MOST_BEGUN} files at once")]
+    Interleaved,
     /// More or less data than announced.
     #[error("the builder sent a file (id {0}) of another size than announced")]
     Size(u32),
@@ -110,7 +125,7 @@ impl Receiver {
         while self.coming.len() < WINDOW
             && let Some((id, size)) = self.waiting.pop_front()
         {
-            self.coming.insert(id, size);
+            self.coming.insert(id, Coming { left: size, begun: false });
             steps.push(Step::Reply(request(id)));
         }
         if self.all_announced && self.coming.is_empty() && !self.finishing {
@@ -152,17 +167,25 @@ impl Receiver {
     }
 
     fn data(&mut self, id: u32, data: Bytes, steps: &mut Vec<Step>) -> Result<(), ReceiverError> {
-        let left = self.coming.get_mut(&id).ok_or(ReceiverError::Id(id))?;
+        let file = self.coming.get_mut(&id).ok_or(ReceiverError::Id(id))?;
         if data.is_empty() {
-            if *left > 0 {
+            if file.left > 0 {
                 return Err(ReceiverError::Size(id));
             }
+            self.begun -= usize::from(file.begun);
             self.coming.remove(&id);
             steps.push(Step::Complete(id));
             return Ok(());
         }
         let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
-        *left = left.checked_sub(length).ok_or(ReceiverError::Size(id))?;
+        file.left = file.left.checked_sub(length).ok_or(ReceiverError::Size(id))?;
+        if !file.begun {
+            file.begun = true;
+            self.begun += 1;
+            if self.begun > MOST_BEGUN {
+                return Err(ReceiverError::Interleaved);
+            }
+        }
         steps.push(Step::Write(id, data));
         Ok(())
     }
@@ -170,7 +193,7 @@ impl Receiver {
 
 #[cfg(test)]
 mod tests {
-    use super::{Receiver, ReceiverError, Step, WINDOW};
+    use super::{MOST_BEGUN, Receiver, ReceiverError, Step, WINDOW};
     use crate::{
         filesync::{
             mode,
@@ -229,12 +252,27 @@ mod tests {
         let mut receiver = Receiver::default();
         let mut asked = 0;
         for index in 0..2 * WINDOW {
-            let steps = receiver.receive(entry(&format!("f{index:04}"), 0, 0, "")).unwrap();
+            let steps = receiver.receive(entry(&format!("f{index:05}"), 0, 0, "")).unwrap();
             asked += steps.iter().filter(|step| matches!(step, Step::Reply(_))).count();
         }
         assert_eq!(asked, WINDOW);
         let steps = receiver.receive(data(0, Bytes::new())).unwrap();
         assert!(steps.contains(&Step::Reply(request(u32::try_from(WINDOW).unwrap()))));
+    }
+
+    #[test]
+    fn only_so_many_files_may_be_half_written() {
+        let mut receiver = Receiver::default();
+        let files = u32::try_from(MOST_BEGUN).unwrap() + 1;
+        for id in 0..files {
+            receiver.receive(entry(&format!("f{id:05}"), 0, 2, "")).unwrap();
+        }
+        let byte = Bytes::from_static(b"x");
+        for id in 0..files - 1 {
+            receiver.receive(data(id, byte.clone())).unwrap();
+        }
+        let answer = receiver.receive(data(files - 1, byte));
+        assert_eq!(answer, Err(ReceiverError::Interleaved));
     }
 
     #[test]

@@ -243,6 +243,25 @@ async fn every_kind_of_file_goes_there_and_back() {
     }
 }
 
+/// Each file is a small packet or two in either direction, and an HTTP/2 connection is cut off for
+/// some ten thousand small frames that lie unread.
+#[tokio::test]
+async fn tens_of_thousands_of_files_go_there_and_back() {
+    let project = Project::new();
+    for index in 0..24_000 {
+        let path = project.path(&format!("d{}", index / 1_000));
+        if index % 1_000 == 0 {
+            fs::create_dir(&path).unwrap();
+        }
+        fs::write(path.join(format!("f{index}")), "x").unwrap();
+    }
+    let out = tempfile::tempdir().unwrap();
+    let sent = project.build_to(bed::buildkitd(), out.path()).await;
+    assert_eq!(sent.files, 24_002);
+    let found = (0..24).map(|index| fs::read_dir(out.path().join(format!("d{index}"))).unwrap());
+    assert_eq!(found.map(Iterator::count).sum::<usize>(), 24_000);
+}
+
 #[tokio::test]
 async fn archives_come_back_whole() {
     for builder in builders() {
