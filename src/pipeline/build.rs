@@ -25,7 +25,7 @@ use crate::{
         },
         solve::{self, BuildError},
     },
-    credential::Secret,
+    credential::{RegistryHost, Secret},
     engine,
     event::{Event, Events, Stage, Warning},
     plan::{BuildPlan, CacheEntry},
@@ -222,6 +222,7 @@ impl Prepared {
                     return Err(error);
                 }
                 let unwritten = self.output_failure.get().map(|words| output_failure(&words));
+                let error = explain_login(error, &self.login);
                 return Err(own_failure.or(unwritten).unwrap_or(error));
             }
         };
@@ -323,6 +324,16 @@ async fn explain(
             Error::Builder { message: format!("{message}: {words}") }
         }
         (error, _) => error,
+    }
+}
+
+/// A refused push, told by what stood in the way of the login.
+fn explain_login(error: Error, login: &Login) -> Error {
+    let Error::Push(failure) = error else { return error };
+    let host = failure.reference.as_deref().map(RegistryHost::new);
+    match host.and_then(|host| login.explanation(&host)) {
+        Some(login) => Error::Push(Box::new(failure.explained_by(&login))),
+        None => Error::Push(failure),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Why a build came to nothing, in enough detail that a user reads what to mend and a script can
 //! tell one failure from another.
 
-use super::journal::Journal;
+use super::{journal::Journal, login::LoginFailure};
 use crate::buildkit::{
     errors::{Code, Failure, Source},
     session::SessionError,
@@ -139,7 +139,10 @@ impl Error {
         if failure.connection {
             return Self::Builder { message: failure.message.clone() };
         }
-        if let Some((_, rest)) = failure.message.split_once(PUSH_PREFIX) {
+        // Where our own words come back through the builder, only the step has the prefix.
+        let step = journal.failed().map(|(_, step)| step.error.as_str());
+        let mut told = [Some(failure.message.as_str()), step].into_iter().flatten();
+        if let Some((_, rest)) = told.find_map(|words| words.split_once(PUSH_PREFIX)) {
             let (reference, cause) = rest.split_once(": ").unwrap_or((rest, ""));
             return Self::Push(Box::new(PushFailure::new(Some(reference), cause)));
         }
@@ -336,6 +339,24 @@ impl PushFailure {
     }
 }
 
+impl PushFailure {
+    /// The same failure, told by what stood in the way of the login: it knows the user, where the
+    /// password comes from, and what is missing.
+    #[must_use]
+    pub fn explained_by(mut self, login: &LoginFailure) -> Self {
+        if login.is_refusal() && self.code != "PUSH_DENIED" {
+            let words = "denied";
+            let Self { code, message, .. } = Self::new(self.reference.as_deref(), words);
+            (self.code, self.message) = (code, message);
+        }
+        if self.code == "PUSH_DENIED" {
+            self.cause = Some(login.to_string());
+            self.fix = Some(login.hint());
+        }
+        self
+    }
+}
+
 fn is_denied(words: &str) -> bool {
     let words = words.to_ascii_lowercase();
     [
@@ -407,7 +428,9 @@ mod tests {
     use super::*;
     use crate::{
         buildkit::errors::{Details, FailedOp},
+        credential::RegistryHost,
         event::{BuildStatus, Vertex, VertexLog},
+        registry::token::TokenError,
     };
 
     fn failure(message: &str) -> Failure {
@@ -511,6 +534,30 @@ mod tests {
         failure.connection = true;
         let error = Error::from_failure(&failure, &Journal::default());
         assert!(matches!(error, Error::Builder { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_refused_login_is_a_refused_push_whatever_the_builder_made_of_it() {
+        let words = "failed to push r.example/a:1: failed to authorize: Unauthenticated: wrong";
+        let mut journal = Journal::default();
+        let vertex = Vertex {
+            digest: "export".to_owned(),
+            name: "exporting to image".to_owned(),
+            error: words.to_owned(),
+            ..Vertex::default()
+        };
+        journal.observe(&BuildStatus { vertices: vec![vertex], ..BuildStatus::default() });
+        let Error::Push(failure) = Error::from_failure(&failure("wrong"), &journal) else {
+            panic!("no push failure");
+        };
+        assert_eq!(failure.reference.as_deref(), Some("r.example/a:1"));
+        let host = RegistryHost::new("r.example");
+        let login = TokenError::NoCredentials { host, message: String::new() };
+        let failure = failure.explained_by(&LoginFailure::Token(login));
+        assert_eq!(failure.code, "PUSH_DENIED");
+        assert_eq!(failure.message, "r.example refused the push of r.example/a:1");
+        assert!(failure.cause.unwrap().contains("no credentials for it were found"));
+        assert!(failure.fix.unwrap().contains("docker login r.example"));
     }
 
     #[test]

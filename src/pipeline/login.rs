@@ -58,6 +58,32 @@ fn as_whom(user: Option<&str>) -> String {
 }
 
 impl LoginFailure {
+    /// The registry that it is about, where it is about one.
+    pub fn host(&self) -> Option<&RegistryHost> {
+        match self {
+            Self::Helper(error) => match &**error {
+                HelperError::Missing { host, .. } => Some(host),
+                _ => None,
+            },
+            Self::ScopeRefused { host, .. } => Some(host),
+            Self::Token(error) => error.host(),
+        }
+    }
+
+    /// Whether the registry, or its token server, has said no.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Helper(_) => false,
+            Self::ScopeRefused { .. } => true,
+            Self::Token(error) => matches!(
+                error,
+                TokenError::Denied { .. }
+                    | TokenError::NoCredentials { .. }
+                    | TokenError::WrongCredentials { .. }
+            ),
+        }
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> String {
         match self {
@@ -88,6 +114,19 @@ impl Login {
     /// What stood in the way so far, in the order in which it came up.
     pub fn failures(&self) -> Vec<LoginFailure> {
         self.inner.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What explains best that `host` refused us: its own refusal, else a helper that should have
+    /// known credentials for it.
+    pub fn explanation(&self, host: &RegistryHost) -> Option<LoginFailure> {
+        let about = |failure: &LoginFailure| failure.host().is_none_or(|named| named == host);
+        let failures = self.failures();
+        let mut known = failures.into_iter().filter(about).collect::<Vec<_>>();
+        let refused = known.iter().rposition(LoginFailure::is_refusal);
+        match refused {
+            Some(at) => Some(known.swap_remove(at)),
+            None => known.pop(),
+        }
     }
 
     async fn find(&self, host: &RegistryHost) -> Option<Credentials> {
@@ -197,6 +236,23 @@ mod tests {
         let Event::Warning(warning) = &seen[0] else { panic!("{seen:?}") };
         assert_eq!(warning.code, "CREDENTIAL_HELPER");
         assert!(warning.hint.as_ref().unwrap().contains("install `docker-credential-desktop`"));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_explains_more_than_a_missing_helper_and_another_registry_nothing() {
+        let config = DockerConfig::parse(br#"{"credsStore":"desktop"}"#, "/c", "").unwrap();
+        let (login, _) = login(Chain::new().with(config));
+        let host = RegistryHost::new("ghcr.io");
+        login.credentials("ghcr.io").await;
+        assert!(matches!(login.explanation(&host), Some(LoginFailure::Helper(_))));
+        assert!(login.explanation(&RegistryHost::new("quay.io")).is_none());
+        let message = String::new();
+        let refused = TokenError::NoCredentials { host: host.clone(), message };
+        login.note(LoginFailure::Token(refused), None);
+        let other = TokenError::Malformed { server: "https://quay.io".to_owned() };
+        login.note(LoginFailure::Token(other), None);
+        let found = login.explanation(&host);
+        assert!(matches!(found, Some(LoginFailure::Token(TokenError::NoCredentials { .. }))));
     }
 
     #[tokio::test]

@@ -460,6 +460,22 @@ pub enum TokenError {
 }
 
 impl TokenError {
+    /// The registry that the token was for, where the error is the registry's own matter.
+    pub fn host(&self) -> Option<&RegistryHost> {
+        match self {
+            Self::Denied { host, .. }
+            | Self::InsecureRealm { host, .. }
+            | Self::InvalidRealm { host, .. }
+            | Self::NoCredentials { host, .. }
+            | Self::WrongCredentials { host, .. } => Some(host),
+            Self::Malformed { .. }
+            | Self::NoTls { .. }
+            | Self::NotText
+            | Self::Unexpected { .. }
+            | Self::Unreachable { .. } => None,
+        }
+    }
+
     fn wrong(request: &TokenRequest, credentials: &Credentials, message: String) -> Self {
         Self::WrongCredentials {
             host: request.host.clone(),

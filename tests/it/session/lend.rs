@@ -58,7 +58,7 @@ async fn secrets_reach_steps_byte_for_byte_and_stay_nowhere() {
 /// Searches what a build could have written to: the builders' and registries' state, their logs,
 /// temporary directories, and where this user's programs keep things.
 #[track_caller]
-fn assert_nowhere(canary: &str) {
+pub(super) fn assert_nowhere(canary: &str) {
     #[expect(clippy::disallowed_methods, reason = "a test that looks into the home directory")]
     let home = std::env::var("HOME").unwrap_or_else(|_| "/root".to_owned());
     let places = ["/tmp", "/var/tmp", "/run", "/var/lib/bk-sync-testbed"].map(str::to_owned);

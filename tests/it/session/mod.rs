@@ -3,6 +3,7 @@
 mod auth;
 mod lend;
 mod life;
+mod told;
 
 use crate::bed;
 use bk_sync::{
