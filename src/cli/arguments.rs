@@ -1,6 +1,6 @@
 //! The arguments as typed by the user: what clap parses, before anything is decided.
 
-use super::{build::BuildArguments, environment};
+use super::{build::BuildArguments, check::CheckArguments, environment, llb::LlbArguments};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -30,6 +30,8 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     Build(Box<BuildArguments>),
+    Check(Box<CheckArguments>),
+    Llb(Box<LlbArguments>),
 }
 
 impl Command {
@@ -37,6 +39,8 @@ impl Command {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Build(_) => "build",
+            Self::Check(_) => "check",
+            Self::Llb(_) => "llb",
         }
     }
 }

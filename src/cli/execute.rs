@@ -75,7 +75,7 @@ pub(super) fn build(
         .build()
         .map_err(|error| internal(&error))?;
 
-    let (reporter, events) = Reporter::start(mode, out);
+    let (reporter, events) = Reporter::start(&mode, out);
     for warning in warnings {
         events.emit(Event::Warning(warning));
     }

@@ -2,8 +2,14 @@
 
 use crate::{
     buildkit::{discover::Miss, errors::Source},
+    compile::CompileError,
     diagnostic::{Diagnostic, Excerpt, Exit, Range, Step},
-    pipeline::{self, error::BuildFailure},
+    dockerfile::Lines,
+    pipeline::{
+        self,
+        error::BuildFailure,
+        imagined::{CompiledHere, Failed},
+    },
 };
 use serde_json::json;
 
@@ -63,6 +69,40 @@ impl From<Miss> for Diagnostic {
         }
         diagnostic
     }
+}
+
+impl From<Failed> for Diagnostic {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Dockerfile(wrong) => {
+                let CompiledHere { outcome, file, text } = *wrong;
+                uncompiled(&outcome, &file, &text)
+            }
+            Failed::Other(error) => error.into(),
+        }
+    }
+}
+
+/// What is wrong with a Dockerfile. All that could be found wrong with its text is shown at once.
+pub(super) fn uncompiled(error: &CompileError, file: &str, text: &[u8]) -> Diagnostic {
+    let picture = |lines: &Lines, label: Option<String>| {
+        let source = Source {
+            filename: file.to_owned(),
+            data: text.to_vec(),
+            lines: vec![(lines.first, lines.last)],
+        };
+        excerpt(&source).map(|excerpt| Excerpt { label, ..excerpt })
+    };
+    let mut diagnostic = Diagnostic::new("DOCKERFILE_INVALID", Exit::Usage, error.to_string());
+    diagnostic.fix = error.hint();
+    diagnostic.excerpts = match error.dockerfile_errors() {
+        Some(errors) if !errors.rest.is_empty() => errors
+            .iter()
+            .filter_map(|error| picture(error.lines.as_ref()?, Some(error.to_string())))
+            .collect(),
+        _ => error.places.iter().flatten().take(1).filter_map(|at| picture(at, None)).collect(),
+    };
+    diagnostic
 }
 
 fn failed_build(failure: BuildFailure, exit: Exit) -> Diagnostic {

@@ -5,10 +5,13 @@
 
 mod arguments;
 mod build;
+mod check;
 mod credentials;
 mod environment;
 mod execute;
 mod failure;
+mod imagined;
+mod llb;
 mod screen;
 mod signal;
 mod tls;
@@ -54,6 +57,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
             let surroundings = execute::Surroundings { global, config, environment, printer };
             execute::build(&request, surroundings)
         }
+        Command::Check(check) => check.run(global, config.as_ref(), environment, printer),
+        Command::Llb(llb) => llb.run(global, config.as_ref(), environment, printer),
     });
     match outcome {
         Ok(exit) => exit.into(),

@@ -78,6 +78,17 @@ impl Printer {
     }
 }
 
+impl Printer {
+    /// Writes bytes that were asked for, such as a marshalled graph, to stdout.
+    ///
+    /// # Errors
+    /// Where stdout is there and cannot be written.
+    pub fn bytes(bytes: &[u8]) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        accept_closed(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+    }
+}
+
 fn to_stdout(line: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     accept_closed(writeln!(stdout, "{line}").and_then(|()| stdout.flush()))

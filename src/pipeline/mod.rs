@@ -7,6 +7,7 @@ pub mod built;
 mod docker;
 pub mod error;
 pub mod frontend;
+pub mod imagined;
 pub mod journal;
 pub mod login;
 mod native;

@@ -68,12 +68,12 @@ enum Message {
 
 impl Reporter {
     /// Starts to write to `out`, and gives the handle that stages emit through.
-    pub fn start(mode: Mode, out: Box<dyn Write + Send>) -> (Self, Events) {
+    pub fn start(mode: &Mode, out: Box<dyn Write + Send>) -> (Self, Events) {
         let (messages, received) = mpsc::channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let dropped = Arc::new(AtomicUsize::new(0));
         let reader = Reader {
-            view: View::new(&mode),
+            view: View::new(mode),
             out,
             synthesizer: Synthesizer::default(),
             state: State::default(),

@@ -58,7 +58,7 @@ impl Summary {
 
 impl Lint {
     /// The warning as text, with ANSI styles.
-    pub(super) fn render(&self) -> String {
+    pub fn render(&self) -> String {
         let head = match self.rule.as_str() {
             "" => self.message.clone(),
             rule => format!("{rule}: {}", self.message),
@@ -67,7 +67,8 @@ impl Lint {
         render_warning(&head, self.excerpt.as_ref(), more.as_deref())
     }
 
-    fn to_json(&self) -> Value {
+    /// The warning, as envelopes carry it.
+    pub fn to_json(&self) -> Value {
         let mut json = json!({
             "rule": self.rule,
             "message": self.message,
@@ -75,10 +76,10 @@ impl Lint {
         });
         if let (Some(excerpt), Some(fields)) = (&self.excerpt, json.as_object_mut()) {
             fields.insert("file".to_owned(), json!(excerpt.file));
-            if let Some(range) = excerpt.ranges.first() {
+            if let (Some(first), Some(last)) = (excerpt.ranges.first(), excerpt.ranges.last()) {
                 let place = |(line, column)| json!({"line": line, "column": column});
-                fields.insert("start".to_owned(), place(range.start));
-                fields.insert("end".to_owned(), place(range.end));
+                fields.insert("start".to_owned(), place(first.start));
+                fields.insert("end".to_owned(), place(last.end));
             }
         }
         json

@@ -106,6 +106,8 @@ fn help_says_what_there_is() {
 
     Commands:
       build  Build an image from a Dockerfile
+      check  Look for mistakes in a Dockerfile
+      llb    Print the build graph of a Dockerfile
       help   Print this message or the help of the given subcommand(s)
 
     Options:

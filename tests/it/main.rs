@@ -28,5 +28,6 @@ mod engine;
 mod expand;
 mod filesync_live;
 mod generated;
+mod graphs;
 mod progress;
 mod session;

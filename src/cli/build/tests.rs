@@ -20,7 +20,7 @@ fn request_in(
     let words = ["bk-sync", "build"].iter().chain(words);
     let parsed = Arguments::try_parse_from(words)
         .map_err(|error| Box::new(crate::cli::usage_error(&error)))?;
-    let Command::Build(build) = parsed.command;
+    let Command::Build(build) = parsed.command else { panic!() };
     let surroundings =
         Surroundings { environment, stdout_is_terminal: false, stdout_is_json: false };
     build.request(&parsed.global, config, surroundings)
@@ -335,7 +335,7 @@ fn an_archive_goes_to_stdout_only_where_nothing_else_does() {
     let with = |stdout_is_terminal, stdout_is_json| {
         let words = ["bk-sync", "build", "-o", "-"];
         let parsed = Arguments::try_parse_from(words).unwrap();
-        let Command::Build(build) = parsed.command;
+        let Command::Build(build) = parsed.command else { panic!() };
         let surroundings =
             Surroundings { environment: &environment, stdout_is_terminal, stdout_is_json };
         build.request(&parsed.global, None, surroundings).map(|request| request.stdout_taken)
