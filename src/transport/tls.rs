@@ -56,20 +56,17 @@ impl Client {
     /// given.
     pub fn load(files: &Files, protocol: Protocol) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
-        match &files.ca {
-            Some(path) => {
-                for certificate in certificates(path)? {
-                    roots.add(certificate).map_err(|_| TlsError::NoPem {
-                        path: path.clone(),
-                        wanted: "certificate of an authority",
-                    })?;
-                }
+        if let Some(path) = &files.ca {
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|_| TlsError::NoPem {
+                    path: path.clone(),
+                    wanted: "certificate of an authority",
+                })?;
             }
-            None => {
-                // A system without any authority trusts nobody, which the handshake then says.
-                let system = rustls_native_certs::load_native_certs();
-                roots.add_parsable_certificates(system.certs);
-            }
+        } else {
+            // A system without any authority trusts nobody, which the handshake then says.
+            let system = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(system.certs);
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
@@ -124,7 +121,10 @@ impl Client {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Client").field("server_name", &self.server_name).finish()
+        formatter
+            .debug_struct("Client")
+            .field("server_name", &self.server_name)
+            .finish_non_exhaustive()
     }
 }
 

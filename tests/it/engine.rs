@@ -24,7 +24,7 @@ fn name(registry: &str, what: &str) -> Reference {
 
 /// A Docker archive of an image with one file of random bytes, named `name`.
 fn archive(name: &Reference) -> Vec<u8> {
-    let mut tar_of = |files: &[(&str, &[u8])]| {
+    let tar_of = |files: &[(&str, &[u8])]| {
         let mut builder = tar::Builder::new(Vec::new());
         for (path, bytes) in files {
             let mut header = tar::Header::new_gnu();
@@ -110,7 +110,12 @@ async fn credentials_are_lent_for_one_push() {
         for registry in [bed::registry_token(), bed::registry_basic()] {
             let name = name(registry, "login");
             load(&engine, &name).await;
-            for wrong in [None, Some(login("no such password"))] {
+            let mut refused = vec![None];
+            // With graphdrivers, a token that is refused is asked for again for most of a minute.
+            if engine.info().await.unwrap().containerd_store || registry == bed::registry_basic() {
+                refused.push(Some(login("no such password")));
+            }
+            for wrong in refused {
                 let error = engine.push_image(&name, wrong.as_ref(), |_| {}).await.unwrap_err();
                 assert!(matches!(error, Error::Image { .. }), "{error:?}");
                 assert!(!error.to_string().contains("no such password"), "{error}");

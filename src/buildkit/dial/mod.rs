@@ -184,15 +184,12 @@ async fn channel(stream: ByteStream, route: Route, voice: Voice) -> Result<Chann
         let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (route, voice) = (route.clone(), Arc::clone(&voice));
         async move {
-            let stream = match first {
-                Some(stream) => stream,
-                None => {
-                    let opened = route.open().await?;
-                    *voice.lock().unwrap_or_else(PoisonError::into_inner) = opened.voice;
-                    opened.stream
-                }
-            };
-            Ok::<_, Cause>(TokioIo::new(stream))
+            if let Some(stream) = first {
+                return Ok(TokioIo::new(stream));
+            }
+            let opened = route.open().await?;
+            *voice.lock().unwrap_or_else(PoisonError::into_inner) = opened.voice;
+            Ok::<_, Cause>(TokioIo::new(opened.stream))
         }
     });
     // The name is for the `:authority` header only.
