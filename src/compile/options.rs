@@ -3,8 +3,8 @@
 //! Attributes are what buildx makes of its flags and what a builder keeps in its history, so they
 //! are the one form in which options reach a compiler, this one as well as BuildKit's own.
 
+use core::net::IpAddr;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use thiserror::Error;
 
 use crate::dockerfile::{csv, lint, quote, scalar};

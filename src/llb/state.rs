@@ -1,7 +1,7 @@
 //! States: a file system in the making, and the context that the next process finds in it.
 
+use core::net::IpAddr;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::env::Env;

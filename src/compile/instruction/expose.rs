@@ -1,6 +1,6 @@
 //! `EXPOSE`
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use crate::compile::dispatch::Step;
 use crate::compile::error::{CompileError, Fault};
