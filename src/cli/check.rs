@@ -1,27 +1,24 @@
 //! `check`.
 
 use super::{
-    arguments::GlobalArguments,
-    build::BuildArguments,
-    environment::Environment,
-    failure::uncompiled,
-    imagined::{self, ImaginedArguments},
+    arguments::GlobalArguments, build::BuildArguments, environment::Environment,
+    execute::Surroundings, failure::uncompiled, imagined::ImaginedArguments,
 };
 use crate::{
     compile::Fault,
     config::Config,
     diagnostic::{Diagnostic, Excerpt, Exit, Format, Printer, Range},
     dockerfile::lint::Warning,
-    pipeline::{self, imagined::CompiledHere},
+    pipeline::imagined::{CompiledHere, Looked},
     progress::Lint,
 };
 use clap::Args;
 use serde_json::{Value, json};
-use std::path::Path;
 
 const EXAMPLES: &str = "Examples:
-  bk-sync check --images images.json .
-  bk-sync check --images images.json --error --skip JSONArgsRecommended .";
+  bk-sync check .
+  bk-sync check --error --skip JSONArgsRecommended .
+  bk-sync check --images images.json .     without any builder";
 
 /// Look for mistakes in a Dockerfile
 ///
@@ -52,17 +49,20 @@ impl CheckArguments {
         printer: Printer,
     ) -> Result<Exit, Box<Diagnostic>> {
         let Self { build, imagined, error, skip } = self;
-        let plan = imagined::plan(build, global, config, environment)?;
-        let builder = imagined.read()?;
-        let checked = imagined::run(&plan, |stdin| {
-            pipeline::imagined::check(&plan, Path::new("."), stdin, &builder)
-        });
         let internal = |error: std::io::Error| {
             Box::new(Diagnostic::new("INTERNAL", Exit::Internal, error.to_string()))
         };
-        let checked = checked.map_err(internal)?;
-        let CompiledHere { outcome, file, text } =
-            checked.map_err(|error| Box::new(Diagnostic::from(error)))?;
+        let surroundings = Surroundings { global, config, environment, printer };
+        let CompiledHere { outcome, file, text } = match imagined.look(build, surroundings, true)? {
+            Looked::Checked(checked) => checked,
+            Looked::Wrong(wrong) => {
+                return Err(uncompiled(&wrong.outcome, &wrong.file, &wrong.text).into());
+            }
+            Looked::Graphs(_) => {
+                let message = "a graph came back in the place of a check";
+                return Err(Diagnostic::new("INTERNAL", Exit::Internal, message).into());
+            }
+        };
 
         let is_skipped = |warning: &Warning| skip.iter().any(|rule| rule == warning.rule);
         let lints: Vec<Lint> = outcome

@@ -53,7 +53,20 @@ pub(super) fn build(
     request: &Request,
     surroundings: Surroundings<'_>,
 ) -> Result<Exit, Box<Diagnostic>> {
-    let Surroundings { global, config, environment, printer } = surroundings;
+    let (built, summary) = run(request, surroundings, pipeline::build)?;
+    written(&built, &summary, request, surroundings.printer)
+}
+
+/// Reaches the builder and does `work` there, while the progress is shown.
+///
+/// # Errors
+/// The failure, which is not written yet.
+pub(super) fn run<T>(
+    request: &Request,
+    surroundings: Surroundings<'_>,
+    work: impl AsyncFnOnce(&BuildPlan, pipeline::Inputs) -> Result<T, pipeline::Error>,
+) -> Result<(T, Summary), Box<Diagnostic>> {
+    let Surroundings { global, config, environment, .. } = surroundings;
     let reads_stdin =
         request.plan.context == Context::Stdin || request.plan.file.as_deref() == Some("-");
     if reads_stdin && io::stdin().is_terminal() {
@@ -84,7 +97,14 @@ pub(super) fn build(
         let signals =
             Signals::watch(cancel.clone(), events.clone()).map_err(|error| internal(&error))?;
         let run = Run { plan: &request.plan, environment, events, cancel, reads_stdin };
-        run.build(&inputs, &options, (chain, tokens)).await.map_err(|mut diagnostic| {
+        let done = match run.inputs(&inputs, &options, (chain, tokens)).await {
+            Ok(inputs) => {
+                let done = work(&request.plan, inputs).await;
+                done.map_err(|error| Box::new(Diagnostic::from(error)))
+            }
+            Err(diagnostic) => Err(diagnostic),
+        };
+        done.map_err(|mut diagnostic| {
             if diagnostic.exit == Exit::Interrupted {
                 diagnostic.exit = signals.exit();
             }
@@ -93,8 +113,7 @@ pub(super) fn build(
     });
     runtime.shutdown_timeout(LAST_CALL);
     let summary = reporter.finish();
-    let built = outcome?;
-    written(&built, &summary, request, printer)
+    Ok((outcome?, summary))
 }
 
 /// Writes the result.
@@ -124,15 +143,16 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn build(
+    /// Connects to the builder, and puts together what the work there needs.
+    async fn inputs(
         self,
         inputs: &discover::Inputs,
         options: &dial::Options,
         (chain, tokens): (Chain, TokenClient),
-    ) -> Result<Built, Box<Diagnostic>> {
+    ) -> Result<pipeline::Inputs, Box<Diagnostic>> {
         let began = Instant::now();
         let found = self.reach(inputs, options).await?;
-        let inputs = pipeline::Inputs {
+        Ok(pipeline::Inputs {
             connection: found.connection,
             connect_time: Some(began.elapsed()),
             docker: loading_docker(&options.docker),
@@ -144,8 +164,7 @@ impl Run<'_> {
             stdin: self.reads_stdin.then(|| Box::new(tokio::io::stdin()) as _),
             events: self.events,
             cancel: self.cancel,
-        };
-        pipeline::build(self.plan, inputs).await.map_err(|error| Box::new(error.into()))
+        })
     }
 
     /// Connects to the builder.

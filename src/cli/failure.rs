@@ -5,11 +5,7 @@ use crate::{
     compile::CompileError,
     diagnostic::{Diagnostic, Excerpt, Exit, Range, Step},
     dockerfile::Lines,
-    pipeline::{
-        self,
-        error::BuildFailure,
-        imagined::{CompiledHere, Failed},
-    },
+    pipeline::{self, error::BuildFailure},
 };
 use serde_json::json;
 
@@ -68,18 +64,6 @@ impl From<Miss> for Diagnostic {
             diagnostic = diagnostic.with_note(format!("tried {place}"));
         }
         diagnostic
-    }
-}
-
-impl From<Failed> for Diagnostic {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Dockerfile(wrong) => {
-                let CompiledHere { outcome, file, text } = *wrong;
-                uncompiled(&outcome, &file, &text)
-            }
-            Failed::Other(error) => error.into(),
-        }
     }
 }
 

@@ -1,14 +1,16 @@
-//! The flags of commands that compile for a builder that is only imagined.
+//! Commands that compile and build nothing: for a builder that is reached, or for one that is only
+//! imagined.
 
 use super::{
-    arguments::GlobalArguments,
     build::{BuildArguments, Surroundings},
-    environment::Environment,
+    execute,
 };
 use crate::{
-    config::Config,
     diagnostic::{Diagnostic, Exit},
-    pipeline::imagined::{Assumptions, Images, Imagined},
+    pipeline::{
+        self,
+        imagined::{self, Assumptions, Failed, Images, Imagined, Looked},
+    },
     plan::{BuildPlan, Context},
 };
 use clap::Args;
@@ -24,22 +26,59 @@ use tokio::io::AsyncRead;
 #[command(next_help_heading = "Builder options")]
 pub(super) struct ImaginedArguments {
     /// Base images out of FILE (JSON: `{"REF": {"digest": "…", "platforms": {"OS/ARCH": CONFIG}}}`);
-    /// no builder is contacted
+    /// no builder is contacted then
     #[arg(long, value_name = "FILE")]
-    images: PathBuf,
+    images: Option<PathBuf>,
     /// What the builder is like, out of FILE (JSON: `worker_platforms`, `unsupported_caps`,
     /// `source_metadata`, `frontend_attrs`) [default: linux/amd64 and linux/arm64, all of v0.32]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "images")]
     assume: Option<PathBuf>,
     /// The session's id, which local sources carry [default: a new one]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", requires = "images")]
     session_id: Option<String>,
 }
 
 impl ImaginedArguments {
+    /// Compiles what `build` describes. `checks` is for the lint rules instead of the graphs.
+    pub(super) fn look(
+        &self,
+        build: BuildArguments,
+        surroundings: execute::Surroundings<'_>,
+        checks: bool,
+    ) -> Result<Looked, Box<Diagnostic>> {
+        let execute::Surroundings { global, config, environment, .. } = surroundings;
+        // No output is made, so that none can be in the way.
+        let request = build.request(
+            global,
+            config,
+            Surroundings { environment, stdout_is_terminal: false, stdout_is_json: false },
+        )?;
+        let Some(images) = &self.images else {
+            let look = async |plan: &BuildPlan, inputs| pipeline::look(plan, inputs, checks).await;
+            return execute::run(&request, surroundings, look).map(|(looked, _)| looked);
+        };
+        let builder = self.builder(images)?;
+        let plan = &request.plan;
+        let compiled = run(plan, |stdin| async {
+            let here = Path::new(".");
+            if checks {
+                imagined::check(plan, here, stdin, &builder).await.map(Looked::Checked)
+            } else {
+                imagined::compile(plan, here, stdin, &builder).await.map(Looked::Graphs)
+            }
+        });
+        let compiled = compiled.map_err(|error| {
+            Diagnostic::new("INTERNAL", Exit::Internal, format!("cannot compile: {error}"))
+        })?;
+        compiled.or_else(|failed| match failed {
+            Failed::Dockerfile(wrong) => Ok(Looked::Wrong(wrong)),
+            Failed::Other(error) => Err(Box::new(error.into())),
+        })
+    }
+
     /// The builder that the flags describe.
-    pub(super) fn read(&self) -> Result<Imagined, Box<Diagnostic>> {
-        let images: Images = read("--images", &self.images)?;
+    fn builder(&self, images: &Path) -> Result<Imagined, Box<Diagnostic>> {
+        let images: Images = read("--images", images)?;
         let assumptions: Assumptions = match &self.assume {
             Some(path) => read("--assume", path)?,
             None => Assumptions::default(),
@@ -63,21 +102,8 @@ fn read<T: DeserializeOwned>(flag: &'static str, path: &Path) -> Result<T, Box<D
     serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))
 }
 
-/// The plan of a command that compiles and builds nothing.
-pub(super) fn plan(
-    build: BuildArguments,
-    global: &GlobalArguments,
-    config: Option<&Config>,
-    environment: &Environment,
-) -> Result<BuildPlan, Box<Diagnostic>> {
-    // No output is made, so that none can be in the way.
-    let surroundings =
-        Surroundings { environment, stdout_is_terminal: false, stdout_is_json: false };
-    Ok(build.request(global, config, surroundings)?.plan)
-}
-
 /// Runs what compiles `plan`, with stdin where the plan reads it.
-pub(super) fn run<T, F: Future<Output = T>>(
+fn run<T, F: Future<Output = T>>(
     plan: &BuildPlan,
     work: impl FnOnce(Option<Box<dyn AsyncRead + Send + Unpin>>) -> F,
 ) -> io::Result<T> {

@@ -1,17 +1,15 @@
 //! `llb`.
 
 use super::{
-    arguments::GlobalArguments,
-    build::BuildArguments,
-    environment::Environment,
-    imagined::{self, ImaginedArguments},
+    arguments::GlobalArguments, build::BuildArguments, environment::Environment,
+    execute::Surroundings, failure::uncompiled, imagined::ImaginedArguments,
 };
 use crate::{
     compile::Build,
     config::Config,
     diagnostic::{Diagnostic, Exit, Format, Printer},
     llb::print,
-    pipeline,
+    pipeline::imagined::Looked,
 };
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -22,9 +20,10 @@ use std::{
 };
 
 const EXAMPLES: &str = "Examples:
-  bk-sync llb --images images.json .                          the graph as JSON
-  bk-sync llb --images images.json --as dot . | dot -Tsvg     a picture of it
-  bk-sync llb --images images.json --as pb --out graphs --platform linux/amd64,linux/arm64 .";
+  bk-sync llb .                                      the graph as JSON
+  bk-sync llb --as dot . | dot -Tsvg > graph.svg     a picture of it
+  bk-sync llb --images images.json .                 without any builder
+  bk-sync llb --as pb --out graphs --platform linux/amd64,linux/arm64 .";
 
 /// Print the build graph of a Dockerfile
 ///
@@ -92,13 +91,17 @@ impl LlbArguments {
                 "redirect stdout, or add `--out DIR`",
             ));
         }
-        let plan = imagined::plan(build, global, config, environment)?;
-        let builder = imagined.read()?;
-        let compiled = imagined::run(&plan, |stdin| {
-            pipeline::imagined::compile(&plan, Path::new("."), stdin, &builder)
-        });
-        let compiled = compiled.map_err(|error| failed("cannot compile", &error))?;
-        let graphs = compiled.map_err(|error| Box::new(Diagnostic::from(error)))?.outcome;
+        let surroundings = Surroundings { global, config, environment, printer };
+        let graphs = match imagined.look(build, surroundings, false)? {
+            Looked::Graphs(compiled) => compiled.outcome,
+            Looked::Wrong(wrong) => {
+                return Err(uncompiled(&wrong.outcome, &wrong.file, &wrong.text).into());
+            }
+            Looked::Checked(_) => {
+                let message = "a check came back in the place of a graph";
+                return Err(Diagnostic::new("INTERNAL", Exit::Internal, message).into());
+            }
+        };
         match (&out, graphs.targets.as_slice()) {
             (Some(directory), _) => written(&graphs, form, directory, printer),
             (None, [_]) => printed(&graphs, form, printer),

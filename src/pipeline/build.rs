@@ -6,9 +6,11 @@ use super::{
     built::{self, BuildFacts, Built, Timings},
     docker,
     error::{BuildFailure, Error},
-    frontend::{FrontendError, FrontendInput, frontend},
+    frontend::{Frontend, FrontendError, FrontendInput, frontend},
+    imagined::Looked,
     journal::Journal,
     login::Login,
+    native::Looking,
     outputs::{Outputs, Push, outputs},
     receive::{Takers, destinations, output_failure},
     services::{agents, secrets},
@@ -28,7 +30,7 @@ use crate::{
     credential::{RegistryHost, Secret},
     engine,
     event::{Event, Events, Stage, Warning},
-    plan::{BuildPlan, CacheEntry},
+    plan::{BuildPlan, CacheEntry, Output, OutputKind},
     proto::moby::buildkit::v1::{
         CacheOptions, CacheOptionsEntry, SolveRequest, frontend::Result as BuildResult,
     },
@@ -89,7 +91,7 @@ pub async fn build(plan: &BuildPlan, inputs: Inputs) -> Result<Built, Error> {
         prepared = Prepared::new(plan, inputs) => prepared?,
         () = cancel.cancelled() => return Err(Error::Interrupted),
     };
-    let mut built = prepared.run(plan).await?;
+    let mut built = prepared.run(plan, frontend(plan.frontend).as_ref()).await?;
     built.timings.total = Some(began.elapsed() + built.timings.connect.unwrap_or_default());
     if let Some(path) = &plan.iid_file {
         built.write_iid_file(path)?;
@@ -98,6 +100,32 @@ pub async fn build(plan: &BuildPlan, inputs: Inputs) -> Result<Built, Error> {
         built.write_metadata_file(path)?;
     }
     Ok(built)
+}
+
+/// Compiles `plan` for the builder that is reached, and builds nothing. `checks` is for the lint
+/// rules instead of the graphs.
+///
+/// # Errors
+/// As [`build`], but for what is wrong with the Dockerfile: that is an answer.
+pub async fn look(plan: &BuildPlan, inputs: Inputs, checks: bool) -> Result<Looked, Error> {
+    let nothing = Output { kind: OutputKind::CacheOnly, attributes: BTreeMap::new(), target: None };
+    let plan = BuildPlan {
+        push: false,
+        load: false,
+        outputs: vec![nothing],
+        cache_to: Vec::new(),
+        ..plan.clone()
+    };
+    let cancel = inputs.cancel.clone();
+    let prepared = tokio::select! {
+        prepared = Prepared::new(&plan, inputs) => prepared?,
+        () = cancel.cancelled() => return Err(Error::Interrupted),
+    };
+    let frontend = Looking::new(checks);
+    prepared.run(&plan, &frontend).await?;
+    frontend.into_found().ok_or_else(|| Error::Builder {
+        message: "it ended the build before anything was compiled".to_owned(),
+    })
 }
 
 /// A build whose parts are known and checked, and that has not begun.
@@ -176,7 +204,7 @@ impl Prepared {
         })
     }
 
-    async fn run(self, plan: &BuildPlan) -> Result<Built, Error> {
+    async fn run(self, plan: &BuildPlan, frontend: &dyn Frontend) -> Result<Built, Error> {
         let Self { connection, outputs, input, events, cancel, .. } = self;
         let channel = connection.channel.clone();
         let session = tokio::select! {
@@ -185,7 +213,6 @@ impl Prepared {
         };
         let build_id = random_id();
         let request = request(plan, &outputs, &input, &build_id);
-        let frontend = frontend(plan.frontend);
         let journal = Mutex::new(Journal::default());
         let compilation = Mutex::new(None);
         let drive = async |gateway: &Gateway| -> Result<BuildResult, FrontendError> {

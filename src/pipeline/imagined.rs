@@ -141,6 +141,17 @@ pub async fn check(
     }
 }
 
+/// What came of a compilation that builds nothing.
+#[derive(Debug)]
+pub enum Looked {
+    /// What the lint rules say.
+    Checked(CompiledHere<Checked>),
+    /// The graphs.
+    Graphs(CompiledHere<Build>),
+    /// The Dockerfile is wrong.
+    Wrong(Box<CompiledHere<CompileError>>),
+}
+
 /// Why nothing was compiled.
 #[derive(Debug)]
 pub enum Failed {

@@ -16,6 +16,6 @@ mod receive;
 mod services;
 pub mod sources;
 
-pub use build::{Inputs, build};
+pub use build::{Inputs, build, look};
 pub use built::Built;
 pub use error::Error;

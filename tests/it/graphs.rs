@@ -1,6 +1,9 @@
 //! `llb` and `check` from outside, over the conformance corpus: no builder is asked.
 
-use crate::cli::{Place, Ran};
+use crate::{
+    bed,
+    cli::{Place, Ran},
+};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -296,4 +299,31 @@ fn every_mistake_that_can_be_found_is_shown_at_once() {
       | ^^^^^^ EXPOSE requires at least one argument
     hint: if the line belongs to the one before it, that one needs a `\` at its end
     ");
+}
+
+#[test]
+fn a_real_builder_answers_what_the_file_asks_and_builds_nothing() {
+    let place = Place::new();
+    // The step would end the build with a failure.
+    let text = format!("FROM {}\nRUN exit 9\nCMD echo hi\n", bed::base_arm64());
+    place.write("Dockerfile", &text);
+    let with = |words: &[&'static str]| {
+        let head = ["--builder", bed::buildkitd(), "-q"];
+        let flags = ["--platform", "linux/arm64", "."];
+        place.run(&head.iter().chain(words).chain(&flags).copied().collect::<Vec<_>>())
+    };
+    let ran = with(&["llb"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+    let graph: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(graph["platform"], "linux/arm64");
+    assert_eq!(graph["ops"].as_array().unwrap().len(), 3);
+
+    let json = with(&["check", "--format", "json"]).json();
+    let warnings = json["result"]["warnings"].as_array().unwrap();
+    assert!(warnings.iter().any(|one| one["rule"] == "JSONArgsRecommended"), "{json}");
+
+    place.write("Dockerfile", &format!("FROM {}-missing\nRUN true\n", bed::base_arm64()));
+    let ran = with(&["llb"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{ran:?}");
+    assert!(ran.stderr.contains("Dockerfile:1"), "{}", ran.stderr);
 }

@@ -3,6 +3,7 @@
 
 mod answer;
 mod dockerfile;
+mod look;
 mod time;
 
 use super::frontend::{
@@ -24,6 +25,8 @@ use crate::{
         pb,
     },
 };
+pub(super) use look::Looking;
+
 use answer::Answers;
 use futures::future::{BoxFuture, try_join_all};
 use std::sync::Arc;
