@@ -13,8 +13,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod acceptance;
 mod bed;
 mod cli;
+mod command;
 mod conformance_filesync;
 mod conformance_ignore;
 mod conformance_llb;
