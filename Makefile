@@ -13,8 +13,7 @@ demo: ## build an arm64 image, push it, pull it back, run it
 	@scripts/demo.sh
 
 test: services lint ## the test bed, formatting, lints and every test
-	$(CARGO) test --locked --all-targets
-	$(CARGO) test --locked --doc
+	$(CARGO) test --locked
 
 lint: ## formatting and lints, as CI sees them
 	$(CARGO) fmt --check
