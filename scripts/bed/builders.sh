@@ -67,6 +67,7 @@ start_dockerd() {
   "userland-proxy-path": "$BED_ROOT/amd64/usr/sbin/docker-proxy",
   "init-path": "$BED_ROOT/amd64/usr/bin/tini-static",
   "features": {"containerd-snapshotter": $store},
+  "builder": {"gc": {"enabled": true, "defaultKeepStorage": "6GB"}},
   "insecure-registries": ["127.0.0.0/8"]
 }
 JSON
@@ -110,6 +111,8 @@ ca = "$BED_TLS/ca.pem"
 enabled = true
 snapshotter = "overlayfs"
 binary = "$BED_ROOT/amd64/usr/sbin/runc"
+gc = true
+maxUsedSpace = "8GB"
 [worker.containerd]
 enabled = false
 [registry."127.0.0.1:$BED_PORT_REGISTRY"]
