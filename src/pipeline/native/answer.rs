@@ -51,7 +51,10 @@ impl<'a> Answers<'a> {
         match answer {
             Ok(answer) => Ok((question, Ok(answer))),
             Err(failure) if failure.connection || failure.is_cancelled() => Err(failure.into()),
-            Err(failure) => Ok((question, Err(failure.message))),
+            Err(failure) => {
+                let message = explained(&question, failure.message);
+                Ok((question, Err(message)))
+            }
         }
     }
 
@@ -90,5 +93,16 @@ impl<'a> Answers<'a> {
             return Ok(Some(time));
         }
         time::of_archive(self.gateway, source).await
+    }
+}
+
+/// The message, with the image that was looked up, as a frontend on the builder tells it.
+fn explained(question: &Question, message: String) -> String {
+    let prefix = "failed to resolve source metadata for";
+    match question {
+        Question::Image(image) if !message.starts_with(prefix) => {
+            format!("{prefix} {}: {message}", image.reference)
+        }
+        _ => message,
     }
 }
