@@ -124,6 +124,8 @@ fn the_scanner_finds_every_form_of_import() {
 fn pure_rooms_name_nothing_impure() {
     for room in PURE {
         for (path, text) in files(&source(room)) {
+            // What we were built for is a constant, not the environment.
+            let text = text.replace("std::env::consts", "");
             for name in IMPURE_NAMES {
                 assert!(!text.contains(name), "{} is pure but names `{name}`", path.display());
             }
