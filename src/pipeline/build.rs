@@ -335,8 +335,7 @@ async fn explain(
         }
         BuildError::Cancelled => return Error::Interrupted,
         BuildError::Frontend(FrontendError::Dockerfile { message, sources, fix }) => {
-            let code = "DOCKERFILE_INVALID";
-            let failure = BuildFailure { code, message, sources, fix, ..BuildFailure::default() };
+            let failure = BuildFailure::dockerfile(message, sources, fix);
             return Error::Dockerfile(Box::new(failure));
         }
         BuildError::Frontend(FrontendError::Refused(refusal)) => return refusal.into(),

@@ -130,6 +130,9 @@ pub struct PushFailure {
 /// What BuildKit puts before a push's error.
 const PUSH_PREFIX: &str = "failed to push ";
 
+/// How the step is called that asks a registry for an image.
+const METADATA_STEP: &str = "[internal] load metadata for ";
+
 /// What the Dockerfile frontend puts before what is wrong with the text.
 const PARSE_PREFIX: &str = "dockerfile parse error";
 
@@ -160,6 +163,13 @@ fn is_usage(message: &str) -> bool {
 }
 
 impl BuildFailure {
+    /// A Dockerfile that was found wrong here.
+    pub fn dockerfile(message: String, sources: Vec<Source>, fix: Option<String>) -> Self {
+        let (code, _, known_fix) = judge(&Failure::new(Code::Unknown, message.as_str()), None);
+        let code = if code == "BUILD_FAILED" { "DOCKERFILE_INVALID" } else { code };
+        Self { code, message, sources, fix: fix.or(known_fix), ..Self::default() }
+    }
+
     fn new(failure: &Failure, journal: &Journal) -> Self {
         let details = &failure.details;
         let vertex = details.vertex.as_deref();
@@ -172,7 +182,10 @@ impl BuildFailure {
         };
         let op = details.op.as_ref();
         let name = step.map(|step| step.name.clone()).or_else(|| op.and_then(|op| op.name.clone()));
-        let command = op.map(|op| command_line(&op.args)).filter(|line| !line.is_empty());
+        let command = op
+            .map(|op| command_line(&op.args))
+            .filter(|line| !line.is_empty())
+            .or_else(|| quoted_command(&failure.message));
         let failed = name.map(|name| FailedStep {
             name,
             command,
@@ -214,6 +227,14 @@ fn judge(failure: &Failure, step: Option<&FailedStep>) -> (&'static str, String,
             fix("name the Dockerfile with --file, as a path in the context"),
         );
     }
+    if let Some(name) = step.and_then(|step| step.name.strip_prefix(METADATA_STEP)) {
+        let words = last_cause(words);
+        return (
+            "BASE_IMAGE_UNRESOLVED",
+            format!("cannot resolve `{name}`: {words}"),
+            fix_image(&failure.message),
+        );
+    }
     if let Some(code) = step.and_then(|step| step.exit_code) {
         let message = format!("a step failed with exit code {code}");
         let hint = match code {
@@ -253,14 +274,7 @@ fn judge(failure: &Failure, step: Option<&FailedStep>) -> (&'static str, String,
         || words.contains("failed to resolve image")
     {
         let message = last_cause_with(words, "failed to resolve");
-        let hint = if is_denied(words) {
-            fix("log in to that registry, or mend the name in FROM")
-        } else if words.contains("not found") {
-            fix("mend the name or the tag in FROM, or choose a platform that the image has")
-        } else {
-            None
-        };
-        return ("BASE_IMAGE_UNRESOLVED", message, hint);
+        return ("BASE_IMAGE_UNRESOLVED", message, fix_image(words));
     }
     if words.contains("no space left on device") {
         return (
@@ -291,6 +305,19 @@ fn judge(failure: &Failure, step: Option<&FailedStep>) -> (&'static str, String,
         return ("BUILD_CANCELLED", "the builder cancelled the build".to_owned(), None);
     }
     ("BUILD_FAILED", words.to_owned(), None)
+}
+
+fn fix_image(words: &str) -> Option<String> {
+    let fix = if is_denied(words) {
+        "log in to that registry, or mend the name in FROM"
+    } else if words.contains("not found") {
+        "mend the name or the tag in FROM, or choose a platform that the image has"
+    } else if is_unreachable(words) {
+        "see whether the builder can reach that registry"
+    } else {
+        return None;
+    };
+    Some(fix.to_owned())
 }
 
 impl PushFailure {
@@ -402,6 +429,25 @@ fn exit_code(words: &str) -> Option<u32> {
     let rest = words.split("did not complete successfully: exit code: ").nth(1)?;
     let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
     digits.parse().ok()
+}
+
+/// The command in `process "…" did not complete successfully`, less the shell around it.
+fn quoted_command(words: &str) -> Option<String> {
+    let (before, _) = words.split_once("\" did not complete successfully")?;
+    let (_, quoted) = before.split_once("process \"")?;
+    let mut command = String::new();
+    let mut characters = quoted.chars();
+    while let Some(character) = characters.next() {
+        command.push(match character {
+            '\\' => match characters.next()? {
+                'n' => '\n',
+                't' => '\t',
+                other => other,
+            },
+            other => other,
+        });
+    }
+    Some(command.strip_prefix("/bin/sh -c ").unwrap_or(&command).to_owned())
 }
 
 fn last_cause(words: &str) -> String {
@@ -526,6 +572,52 @@ mod tests {
                 log: vec!["no rule".to_owned()],
             })
         );
+    }
+
+    #[test]
+    fn a_command_is_read_out_of_the_words_where_nothing_better_came() {
+        let table = [
+            (
+                r#"process "/bin/sh -c echo \"a\" \\ b" did not complete successfully: exit code: 1"#,
+                Some(r#"echo "a" \ b"#),
+            ),
+            (
+                r#"x: process "make all" did not complete successfully: exit code: 2"#,
+                Some("make all"),
+            ),
+            ("something else", None),
+        ];
+        for (words, expected) in table {
+            assert_eq!(quoted_command(words).as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn a_dockerfile_found_wrong_here_has_the_code_that_the_builder_would_give() {
+        let code = |message: &str| BuildFailure::dockerfile(message.to_owned(), vec![], None).code;
+        assert_eq!(code("target stage \"x\" could not be found"), "TARGET_NOT_FOUND");
+        assert_eq!(code("unknown instruction: FORM"), "DOCKERFILE_INVALID");
+    }
+
+    #[test]
+    fn a_base_image_is_known_by_the_step_that_asked_for_it() {
+        let mut journal = Journal::default();
+        journal.observe(&BuildStatus {
+            vertices: vec![Vertex {
+                digest: "sha256:m".to_owned(),
+                name: "[internal] load metadata for r/a:1".to_owned(),
+                error: "r/a:1: not found".to_owned(),
+                ..Vertex::default()
+            }],
+            ..BuildStatus::default()
+        });
+        let Error::Build(built) =
+            Error::from_failure(&failure("r/a:1: r/a:1: not found"), &journal)
+        else {
+            panic!("no build failure");
+        };
+        assert_eq!(built.code, "BASE_IMAGE_UNRESOLVED");
+        assert_eq!(built.message, "cannot resolve `r/a:1`: not found");
     }
 
     #[test]

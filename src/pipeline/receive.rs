@@ -132,10 +132,13 @@ impl Archive {
 }
 
 /// Unpacks an image layout. A directory that was made for it goes again where that fails.
-fn unpack(reader: impl io::Read, path: &Path) -> io::Result<()> {
+fn unpack(mut reader: impl io::Read, path: &Path) -> io::Result<()> {
     let is_new = !path.exists();
     std::fs::create_dir_all(path)?;
-    let unpacked = tar::Archive::new(reader).unpack(path);
+    let unpacked = tar::Archive::new(&mut reader).unpack(path).and_then(|()| {
+        // What pads an archive behind its end is still sent, and has to be taken.
+        io::copy(&mut reader, &mut io::sink()).map(drop)
+    });
     if unpacked.is_err() && is_new {
         std::fs::remove_dir_all(path)?;
     }

@@ -15,6 +15,7 @@
 
 mod acceptance;
 mod bed;
+mod build;
 mod cli;
 mod command;
 mod conformance_filesync;
