@@ -206,7 +206,7 @@ fn refusal(error: &CompileError, entry: &dockerfile::Text) -> FrontendError {
     };
     let sources: Vec<Source> = error.places.iter().flatten().map(place).collect();
     match &*error.fault {
-        Fault::Lookup(_) => {
+        Fault::BaseImage { .. } | Fault::Lookup(_) => {
             let mut failure = Failure::new(Code::Unknown, error.to_string());
             failure.details.sources = sources;
             FrontendError::Builder(failure)
