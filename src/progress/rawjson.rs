@@ -284,12 +284,8 @@ mod tests {
     };
     use std::time::{Duration, SystemTime};
 
-    fn at(nanoseconds: u64) -> Option<SystemTime> {
-        Some(
-            SystemTime::UNIX_EPOCH
-                + Duration::new(1_800_000_000, 0)
-                + Duration::from_nanos(nanoseconds),
-        )
+    fn at(nanoseconds: u32) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::new(1_800_000_000, nanoseconds)
     }
 
     #[test]
@@ -299,14 +295,14 @@ mod tests {
                 digest: "sha256:a".to_owned(),
                 inputs: vec!["sha256:b".to_owned()],
                 name: "[1/2] RUN a && b <c>".to_owned(),
-                started: at(120_000_000),
-                completed: at(0),
+                started: Some(at(120_000_000)),
+                completed: Some(at(0)),
                 ..Vertex::default()
             }],
             statuses: vec![VertexStatus {
                 id: "transferring".to_owned(),
                 vertex: "sha256:a".to_owned(),
-                timestamp: at(1),
+                timestamp: Some(at(1)),
                 ..VertexStatus::default()
             }],
             logs: vec![VertexLog {

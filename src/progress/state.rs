@@ -350,11 +350,13 @@ mod tests {
     }
 
     fn lines(changes: &[Change]) -> Vec<&str> {
-        let line = |change| match change {
-            &Change::Line(_, _, ref line) => Some(line.as_str()),
-            _ => None,
-        };
-        changes.iter().filter_map(line).collect()
+        let mut lines = Vec::new();
+        for change in changes {
+            if let Change::Line(_, _, line) = change {
+                lines.push(line.as_str());
+            }
+        }
+        lines
     }
 
     #[test]

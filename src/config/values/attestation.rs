@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn shorthands_and_the_long_form_meet_in_one_map() {
-        let table: &[(&[&str], Option<&str>, Option<&str>, &str)] = &[
+        type Row<'a> = (&'a [&'a str], Option<&'a str>, Option<&'a str>, &'a str);
+        let table: &[Row<'_>] = &[
             (&[], None, None, "{}"),
             (&[], Some("false"), None, r#"{"provenance": None}"#),
             (&[], Some("true"), Some("1"), r#"{"provenance": Some(""), "sbom": Some("")}"#),
