@@ -375,7 +375,7 @@ mod tests {
             },
             ..inputs()
         };
-        let mut rest = all.clone();
+        let mut rest = all;
         let mut order = Vec::new();
         for _ in 0..6 {
             let found = candidates(&rest, &far);
@@ -386,7 +386,7 @@ mod tests {
                 Source::Flag => rest.flag = None,
                 // An empty variable is as good as none.
                 Source::Environment("BK_SYNC_BUILDER") => {
-                    rest.bk_sync_builder = Some(String::new())
+                    rest.bk_sync_builder = Some(String::new());
                 }
                 Source::Environment("BUILDKIT_HOST") => rest.buildkit_host = None,
                 Source::Config => rest.config = None,

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     buildkit::{errors::Failure, gateway::Gateway},
     compile::{Answer, ImageAnswer, ImageQuestion, Question, SourceQuestion},
-    llb::ResolveMode,
+    llb::{Platform, ResolveMode},
     pipeline::frontend::{FrontendError, FrontendInput},
     proto::pb,
 };
@@ -60,7 +60,7 @@ impl<'a> Answers<'a> {
 
     async fn image(&self, question: &ImageQuestion) -> Result<ImageAnswer, Failure> {
         let ImageQuestion { reference, platform, mode, log_name, layout } = question;
-        let platform = platform.as_ref().map(|platform| platform.to_pb());
+        let platform = platform.as_ref().map(Platform::to_pb);
         let Some(layout) = layout else {
             let found = self.gateway.resolve_image(reference, platform, *mode, log_name).await?;
             let name = found.identifier.strip_prefix("docker-image://");

@@ -25,7 +25,7 @@ const HEAD: i64 = 1024;
 
 /// A Dockerfile, with what goes with it.
 #[derive(Clone, Debug)]
-pub(super) struct Text {
+pub(super) struct Dockerfile {
     /// Its name.
     pub(super) filename: String,
     /// Its bytes.
@@ -37,7 +37,7 @@ pub(super) struct Text {
 }
 
 /// Reads the Dockerfile that `input` names.
-pub(super) async fn read(gateway: &Gateway, input: &FrontendInput) -> Result<Text, FrontendError> {
+pub(super) async fn read(gateway: &Gateway, input: &FrontendInput) -> Result<Dockerfile, FrontendError> {
     let web_context = web_context(gateway, &input.attributes).await?;
     let entry = Compiler::entry(&input.attributes, &input.session_id, web_context)
         .map_err(|error| options_error(&error))?;
@@ -55,7 +55,7 @@ pub(super) async fn read(gateway: &Gateway, input: &FrontendInput) -> Result<Tex
         ignore_file = data.map(|data| (IGNORE_FILE.to_owned(), data));
     }
     let ignore_file = ignore_file.map(|(name, data)| IgnoreFileText { name, data });
-    Ok(Text { filename, text, ignore_file, web_context })
+    Ok(Dockerfile { filename, text, ignore_file, web_context })
 }
 
 /// The name of the directory with the Dockerfile.

@@ -79,7 +79,7 @@ fn needs_daemon(input: &FrontendInput) -> bool {
 async fn native(
     gateway: &Gateway,
     input: &FrontendInput,
-    entry: dockerfile::Text,
+    entry: dockerfile::Dockerfile,
 ) -> Result<Compiled, FrontendError> {
     let mut answers = Answers::new(gateway, input);
     let mut compiler = Compiler::new(Request {
@@ -198,7 +198,7 @@ fn range(line: u32) -> pb::Range {
 
 /// Why nothing could be compiled: what the builder failed to look up is its failure, with the
 /// place that asked for it; all else is the Dockerfile's.
-fn refusal(error: &CompileError, entry: &dockerfile::Text) -> FrontendError {
+fn refusal(error: &CompileError, entry: &dockerfile::Dockerfile) -> FrontendError {
     let place = |lines: &Lines| Source {
         filename: entry.filename.clone(),
         data: entry.text.clone(),
