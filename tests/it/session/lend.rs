@@ -26,8 +26,8 @@ fn one_secret(id: &str, secret: &str) -> Secrets {
 
 #[tokio::test]
 async fn secrets_reach_steps_byte_for_byte_and_stay_nowhere() {
-    let canary = format!("canary-{}", random_id());
-    let mut bytes = canary.clone().into_bytes();
+    let canary = Canary::new();
+    let mut bytes = canary.text.clone().into_bytes();
     bytes.extend([0, 0xff, b'\n']);
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("secret");
@@ -42,42 +42,62 @@ async fn secrets_reach_steps_byte_for_byte_and_stay_nowhere() {
              test ! -e /missing\n",
             bed::base_multi(),
             digest(&bytes),
-            digest(canary.as_bytes()),
+            digest(canary.text.as_bytes()),
         );
         let secrets = Secrets::new(BTreeMap::from([
             ("file".to_owned(), SecretContent::File(file.clone())),
-            ("held".to_owned(), SecretContent::Held(Secret::new(canary.as_str()))),
+            ("held".to_owned(), SecretContent::Held(Secret::new(canary.text.as_str()))),
         ]));
         let built = Build::new(builder, &dockerfile).run(session().attach(secrets.unwrap())).await;
         built.unwrap_or_else(|error| panic!("{builder}: {}", error.message()));
     }
     directory.close().unwrap();
-    assert_nowhere(&canary);
+    canary.assert_nowhere();
 }
 
-/// Searches what a build could have written to: the builders' and registries' state, their logs,
-/// temporary directories, and where this user's programs keep things.
-#[track_caller]
-pub(super) fn assert_nowhere(canary: &str) {
-    #[expect(clippy::disallowed_methods, reason = "a test that looks into the home directory")]
-    let home = std::env::var("HOME").unwrap_or_else(|_| "/root".to_owned());
-    let places = ["/tmp", "/var/tmp", "/run", "/var/lib/bk-sync-testbed"].map(str::to_owned);
-    let own = [".docker", ".config", ".local", ".cache"].map(|name| format!("{home}/{name}"));
-    let found = Command::new("grep")
-        .args(["--recursive", "--files-with-matches", "--fixed-strings", "--devices=skip", "--"])
-        .arg(canary)
-        .args(places.iter().chain(&own))
-        .output()
-        .unwrap();
-    assert_eq!(String::from_utf8_lossy(&found.stdout), "", "the canary was written");
+/// A text that is nowhere else, to be looked for.
+pub(super) struct Canary {
+    /// The text.
+    pub(super) text: String,
+    /// As old as the text: what holds it was written since.
+    born: tempfile::NamedTempFile,
+}
+
+impl Canary {
+    pub(super) fn new() -> Self {
+        let text = format!("canary-{}", random_id());
+        Self { text, born: tempfile::NamedTempFile::new().unwrap() }
+    }
+
+    /// Searches what a build could have written to: the builders' and registries' state, their
+    /// logs, temporary directories, and where this user's programs keep things.
+    #[track_caller]
+    pub(super) fn assert_nowhere(&self) {
+        #[expect(clippy::disallowed_methods, reason = "a test that looks into the home directory")]
+        let home = std::env::var("HOME").unwrap_or_else(|_| "/root".to_owned());
+        let places = ["/tmp", "/var/tmp", "/run", "/var/lib/bk-sync-testbed"].map(str::to_owned);
+        let own = [".docker", ".config", ".local", ".cache"].map(|name| format!("{home}/{name}"));
+        let found = Command::new("find")
+            .args(places.iter().chain(&own))
+            .args(["-type", "f", "-newer"])
+            .arg(self.born.path())
+            .args(["-exec", "grep", "--files-with-matches", "--fixed-strings", "--"])
+            .args([&self.text, "{}", "+"])
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&found.stdout), "", "the canary was written");
+    }
 }
 
 #[test]
 fn the_search_would_find_a_canary() {
-    let canary = format!("canary-{}", random_id());
+    let canary = Canary::new();
+    // Files are dated by the kernel's tick.
+    std::thread::sleep(std::time::Duration::from_millis(50));
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("leak"), &canary).unwrap();
-    std::panic::catch_unwind(|| assert_nowhere(&canary)).expect_err("the leak is found");
+    std::fs::write(directory.path().join("leak"), &canary.text).unwrap();
+    let searched = std::panic::AssertUnwindSafe(|| canary.assert_nowhere());
+    std::panic::catch_unwind(searched).expect_err("the leak is found");
 }
 
 #[tokio::test]

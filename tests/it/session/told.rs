@@ -1,6 +1,6 @@
 //! What a user is told when a registry says no, and that no password is told to anybody.
 
-use super::lend::assert_nowhere;
+use super::lend::Canary;
 use crate::{bed, cli::Place};
 use bk_sync::buildkit::session::random_id;
 
@@ -35,14 +35,14 @@ impl Refused {
 
 #[test]
 fn a_wrong_password_is_told_by_user_and_place_and_stays_nowhere() {
-    let canary = format!("canary-{}", random_id());
+    let canary = Canary::new();
     for builder in [bed::buildkitd(), bed::dockerd()] {
         for registry in [bed::registry_token(), bed::registry_basic()] {
-            let refused = push(builder, registry, Some((bed::user().0, &canary)));
+            let refused = push(builder, registry, Some((bed::user().0, canary.text.as_str())));
             assert_eq!(refused.text("/error/code"), "PUSH_DENIED");
             assert!(refused.text("/fix").contains("docker login"), "{}", refused.json);
             let all = format!("{} {}", refused.json, refused.stderr);
-            assert!(!all.contains(&canary), "{all}");
+            assert!(!all.contains(&canary.text), "{all}");
             if registry == bed::registry_token() {
                 let cause = refused.text("/error/details/causes/0");
                 let user = bed::user().0;
@@ -54,7 +54,7 @@ fn a_wrong_password_is_told_by_user_and_place_and_stays_nowhere() {
             }
         }
     }
-    assert_nowhere(&canary);
+    canary.assert_nowhere();
 }
 
 #[test]
