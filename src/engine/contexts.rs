@@ -342,7 +342,7 @@ mod tests {
         assert_eq!(resolve(&by_env, None, &[FAR_UNIX]).unwrap(), target);
         assert_eq!(resolve(&settings(), Some("far"), &[FAR_UNIX]).unwrap(), target);
 
-        let with_host = Settings { host: Some("unix:///h.sock".to_owned()), ..by_env.clone() };
+        let with_host = Settings { host: Some("unix:///h.sock".to_owned()), ..by_env };
         let target = resolve(&with_host, None, &[CURRENT, FAR_UNIX]).unwrap();
         assert_eq!(target.endpoint.to_string(), "unix:///h.sock");
         assert_eq!(target.origin, Origin::Host);

@@ -195,7 +195,7 @@ mod tests {
         let key = rcgen::generate_simple_self_signed(["builder".to_owned()]).unwrap();
         let path = folder.path().join("cert.pem");
         std::fs::write(&path, key.cert.pem()).unwrap();
-        let files = Files { ca: Some(path.clone()), cert: Some(path.clone()), ..Files::default() };
+        let files = Files { ca: Some(path.clone()), cert: Some(path), ..Files::default() };
         let error = Client::load(&files, Protocol::Http2).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -168,7 +168,7 @@ impl Writer<'_> {
             12 => self.simple("WORKDIR", &["/srv", "rel/dir", "$DIR/x", "/", "..", "/a/./b/"]),
             13 => self.simple("USER", &["1000", "app:grp", "${A:-root}", "0:0"]),
             14 => {
-                self.simple("EXPOSE", &["80", "8080/udp 80", "${VERSION:-9}-10", "7000-7002/tcp"])
+                self.simple("EXPOSE", &["80", "8080/udp 80", "${VERSION:-9}-10", "7000-7002/tcp"]);
             }
             15 => self.simple("VOLUME", &["/data", "/a $DIR/b", "[\"/x y\"]"]),
             16 => self.command("CMD"),

@@ -37,7 +37,10 @@ pub(super) struct Dockerfile {
 }
 
 /// Reads the Dockerfile that `input` names.
-pub(super) async fn read(gateway: &Gateway, input: &FrontendInput) -> Result<Dockerfile, FrontendError> {
+pub(super) async fn read(
+    gateway: &Gateway,
+    input: &FrontendInput,
+) -> Result<Dockerfile, FrontendError> {
     let web_context = web_context(gateway, &input.attributes).await?;
     let entry = Compiler::entry(&input.attributes, &input.session_id, web_context)
         .map_err(|error| options_error(&error))?;
