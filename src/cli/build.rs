@@ -196,6 +196,11 @@ pub(super) struct Surroundings<'e> {
 }
 
 impl BuildArguments {
+    /// Whether the builder's own frontend was asked for by name.
+    pub(super) fn wants_builder_to_compile(&self) -> bool {
+        matches!(self.frontend, FrontendArgument::Daemon)
+    }
+
     /// The plan that the arguments, the config file and the environment make together.
     pub(super) fn request(
         self,

@@ -79,6 +79,12 @@ impl LlbArguments {
         printer: Printer,
     ) -> Result<Exit, Box<Diagnostic>> {
         let Self { build, imagined, form, out } = self;
+        if build.wants_builder_to_compile() {
+            return Err(usage(
+                "`llb` prints the graph that is compiled here, not the builder's",
+                "leave out `--frontend daemon`",
+            ));
+        }
         if out.is_none() && form != Form::Json && printer.format() == Format::Json {
             return Err(usage(
                 "a graph that is no JSON cannot go into a JSON object",

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     image::reference::Reference,
-    plan::{BuildPlan, Output, OutputKind, OutputTarget},
+    plan::{BuildPlan, Output, OutputKind, OutputTarget, PushVia},
     proto::moby::buildkit::v1::Exporter,
 };
 use std::{collections::BTreeMap, path::PathBuf};
@@ -66,6 +66,10 @@ pub enum Push {
 /// # Errors
 /// A name is wrong, or outputs do not go together with each other or with the builder.
 pub fn outputs(plan: &BuildPlan, builder: &Builder, has_docker: bool) -> Result<Outputs, Refusal> {
+    if plan.push_via == PushVia::Client {
+        return Err(Refusal::new("PUSH_VIA_UNSUPPORTED", "only the builder can push so far")
+            .with_fix("leave out `--push-via client`"));
+    }
     let mut made = Outputs { names: names(&plan.tags)?, ..Outputs::default() };
     let mut wanted = wanted(plan);
     if wanted.is_empty() {
@@ -334,6 +338,13 @@ mod tests {
                 format!("{} {}", exporter.r#type, attrs.join(" "))
             })
             .collect()
+    }
+
+    #[test]
+    fn a_push_through_this_process_is_refused_not_ignored() {
+        let wanted = BuildPlan { push: true, push_via: PushVia::Client, ..plan(&["r/a"]) };
+        let refused = outputs(&wanted, &builder(BuilderKind::Standalone), false).unwrap_err();
+        assert_eq!(refused.code, "PUSH_VIA_UNSUPPORTED");
     }
 
     #[test]

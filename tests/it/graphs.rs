@@ -189,6 +189,8 @@ fn several_platforms_are_several_files() {
     assert_eq!(both[1]["platform"], "linux/arm64");
     let dot = place.run(&["llb", "--as", "dot", "--images", "images.json", "."]);
     assert!(dot.stdout.starts_with("digraph"), "{dot:?}");
+    let ran = place.run(&["llb", "--frontend", "daemon", "--images", "images.json", "."]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{ran:?}");
 }
 
 #[test]
