@@ -1,6 +1,8 @@
 # What a newcomer types. `make help` lists the targets.
 
-CARGO ?= cargo
+# rustup's cargo is not in everybody's PATH, above all where no one logs in.
+CARGO ?= $(or $(shell command -v cargo),$(HOME)/.cargo/bin/cargo)
+export CARGO
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help

@@ -36,7 +36,7 @@ main() {
   # shellcheck source=/dev/null
   . target/services.env
   say "building bk-sync, and the trees"
-  cargo build --quiet --release --locked --bin bk-sync
+  "${CARGO:-cargo}" build --quiet --release --locked --bin bk-sync
   bk_sync=$(cd "${CARGO_TARGET_DIR:-target}/release" && pwd)/bk-sync
   mkdir -p "$work/docker"
   # Its length is what counts: the unix socket of the byte counter must fit a socket address.

@@ -26,7 +26,7 @@ scripts/services.sh demo >&2
 mkdir -p "$work/docker"
 
 say "2/5 building bk-sync (the first time takes some minutes)"
-cargo build --release --locked --bin bk-sync >&2
+"${CARGO:-cargo}" build --release --locked --bin bk-sync >&2
 bk_sync=${CARGO_TARGET_DIR:-target}/release/bk-sync
 
 say "3/5 bk-sync build --platform linux/arm64 --push"
