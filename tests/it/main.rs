@@ -18,6 +18,7 @@ mod bed;
 mod build;
 mod cli;
 mod command;
+mod compile_properties;
 mod conformance_filesync;
 mod conformance_ignore;
 mod conformance_llb;
