@@ -25,7 +25,7 @@ pub(super) struct Shared<'t> {
     pub(super) proxy: Option<&'t ProxyEnv>,
     pub(super) epoch: Option<i64>,
     pub(super) expander: Expander,
-    pub(super) context: State,
+    pub(super) context: &'t State,
     pub(super) matcher: Option<&'t Matcher>,
 }
 
@@ -172,7 +172,7 @@ impl Target<'_> {
             proxy: self.proxy.as_ref(),
             epoch: self.epoch,
             expander: self.expander,
-            context: State::from_output(self.context.output()),
+            context: &self.context_state,
             matcher: self.matcher.as_ref(),
         };
         let Some(stage) = self.stages.get_mut(at) else { return Ok(()) };

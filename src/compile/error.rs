@@ -102,6 +102,9 @@ pub enum Fault {
     /// A trigger of a base image, or one kept by `ONBUILD`.
     #[error("{}", .0.cause)]
     Trigger(Box<dockerfile::Error>),
+    /// Triggers that bring in images whose triggers bring in more, and so on.
+    #[error("the triggers of base images bring in one another without end: `ONBUILD {0}`")]
+    EndlessTriggers(String),
     /// A word with variables.
     #[error(transparent)]
     Expand(Box<ExpandError>),
@@ -347,6 +350,7 @@ impl Fault {
             Self::MountFromLater { .. } => "move the stage that is mounted above this one",
             Self::CopyGit | Self::CopyUrl => "use `ADD` for what comes from elsewhere",
             Self::ChecksumOfSeveral => "write one `ADD` for each source",
+            Self::EndlessTriggers(_) => "use a base image whose triggers do not use that image",
             Self::MountTarget(_) => "mount it on a directory below `/`",
             Self::Capability { .. } | Self::TooOld => "update the builder",
             Self::BlankPlatform(_) => {

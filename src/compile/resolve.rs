@@ -17,6 +17,10 @@ use crate::image::config::ImageConfig;
 use crate::image::reference::Reference;
 use crate::llb::{self, COMMAND_KEY, Constraints, Env, Platform, State};
 
+/// How many stages triggers may bring in: an image whose trigger uses the image itself would bring
+/// in one after the other without end.
+const MAX_BROUGHT_IN: usize = 1_000;
+
 /// Images that are often misspelt.
 const COMMON_IMAGES: [&str; 7] =
     ["alpine", "busybox", "centos", "debian", "golang", "ubuntu", "fedora"];
@@ -261,7 +265,12 @@ impl Target<'_> {
             let blame = |error: CompileError| error.only_at(lines);
             let instruction = dockerfile::parse_trigger(&text, lines.unwrap_or_default())
                 .map_err(|error| blame(Fault::Trigger(Box::new(error)).into()))?;
+            let before = self.stages.len();
             let sources = self.sources_of(&instruction).map_err(blame)?;
+            self.brought_in += self.stages.len() - before;
+            if self.brought_in > MAX_BROUGHT_IN {
+                return Err(blame(Fault::EndlessTriggers(text).into()).into());
+            }
             uses_stages |= !sources.is_empty();
             self.note_uses(at, &sources, lines);
             let instruction = Held::Trigger(Arc::new(instruction));

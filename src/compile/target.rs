@@ -12,7 +12,7 @@ use super::{Compiled, Input, Mode};
 use crate::dockerfile::expand::Expander;
 use crate::dockerfile::lint::Linter;
 use crate::ignorefile::Matcher;
-use crate::llb::{Defaults, Env, Later, Output, Platform, ProxyEnv};
+use crate::llb::{Defaults, Env, Later, Output, Platform, ProxyEnv, State};
 
 use super::options::Options;
 
@@ -55,10 +55,14 @@ pub(super) struct Target<'a> {
     /// The stages as `--from=N` counts them: what stands behind the stages of the file is counted
     /// again by each use of its number.
     pub(super) numbered: Vec<usize>,
+    /// How many stages the triggers of images brought in.
+    pub(super) brought_in: usize,
     pub(super) by_name: HashMap<String, usize>,
     pub(super) histories: Histories,
     /// The client's context, decided on when all its uses are known.
     pub(super) context: Later,
+    /// The client's context as instructions use it.
+    pub(super) context_state: State,
     pub(super) matcher: Option<Matcher>,
     pub(super) exclude: Vec<String>,
     questions: &'a mut BTreeSet<Question>,
@@ -80,7 +84,9 @@ impl<'a> Target<'a> {
         let stage =
             if options.target.is_empty() { last.unwrap_or_default() } else { &options.target };
         let global_args = platforms.arguments(&options.build_args, stage);
+        let context = Output::later();
         let target = Self {
+            context_state: State::from_output(context.output()),
             input,
             mode,
             expander: Expander::new(dockerfile.escape),
@@ -92,9 +98,10 @@ impl<'a> Target<'a> {
             linter,
             stages: Vec::with_capacity(dockerfile.stages.len()),
             numbered: Vec::new(),
+            brought_in: 0,
             by_name: HashMap::new(),
             histories: Histories::default(),
-            context: Output::later(),
+            context,
             matcher: None,
             exclude: Vec::new(),
             questions,

@@ -20,16 +20,28 @@ const IMAGES: &[&str] = &["alpine:3.21", "debian", "registry.example.test:5000/a
 /// An image with a trigger that brings in another stage.
 const CONFIG: &str = r#"{
     "architecture": "arm64", "os": "linux",
-    "config": {"Env": ["PATH=/bin", "A=of the base"], "OnBuild": ["COPY --from=busybox /x /y"]},
+    "config": {"Env": ["PATH=/bin", "A=of the base"], "OnBuild": ["COPY --from=debian /x /y"]},
+    "rootfs": {"type": "layers", "diff_ids": ["sha256:00"]}
+}"#;
+
+/// An image without triggers.
+const PLAIN: &str = r#"{
+    "architecture": "arm64", "os": "linux",
     "rootfs": {"type": "layers", "diff_ids": ["sha256:00"]}
 }"#;
 
 fn answer(question: &Question) -> Answer {
     match question {
-        Question::Image(_) => Answer::Image(ImageAnswer {
+        Question::Image(image) => Answer::Image(ImageAnswer {
             reference: None,
             digest: format!("sha256:{}", "5".repeat(64)),
-            config: CONFIG.as_bytes().to_vec(),
+            config: match image.reference.as_str() {
+                name if name.contains("debian") => PLAIN.into(),
+                name if name.contains("ouroboros") => {
+                    CONFIG.replace("--from=debian", "--from=ouroboros").into()
+                }
+                _ => CONFIG.into(),
+            },
         }),
         Question::IgnoreFile(_) => Answer::File(None),
         Question::SourceTime(_) => Answer::Time(None),
@@ -109,7 +121,7 @@ fn check_build(text: &[u8], platforms: &str) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn any_valid_dockerfile_becomes_a_graph_that_can_be_loaded(file in dockerfiles(IMAGES)) {
@@ -134,6 +146,13 @@ proptest! {
         }
         check_build(&text, "linux/arm64");
     }
+}
+
+#[test]
+fn an_image_whose_trigger_uses_itself_is_refused() {
+    let error = compile(b"FROM ouroboros\n", "linux/arm64").unwrap_err();
+    assert!(error.to_string().contains("without end"), "{error}");
+    assert_eq!(error.places.len(), 1);
 }
 
 #[test]
