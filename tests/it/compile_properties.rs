@@ -11,7 +11,7 @@ use bk_sync::proto::pb;
 use proptest::prelude::*;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt::Write as _};
 
 use crate::generated::dockerfiles;
 
@@ -76,13 +76,11 @@ fn compile(text: &[u8], platforms: &str) -> Result<Build, CompileError> {
 
 fn check_graph(definition: &Definition, lines: usize) {
     let mut known = HashSet::new();
-    let (last, others) = match definition.ops().split_last() {
-        Some(split) => split,
-        None => return,
-    };
+    let Some((last, others)) = definition.ops().split_last() else { return };
     for op in others.iter().chain([last]) {
         let digest = Sha256::digest(&op.bytes);
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String =
+            digest.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
         assert_eq!(op.digest, format!("sha256:{hex}"));
         let decoded = pb::Op::decode(op.bytes.as_slice()).expect("an op");
         assert_eq!(wire::encode(&decoded), op.bytes, "the bytes are canonical");
@@ -159,7 +157,7 @@ fn an_image_whose_trigger_uses_itself_is_refused() {
 fn twenty_thousand_stages_are_not_too_deep() {
     let mut text = String::from("FROM scratch AS s0\n");
     for at in 1..20_000 {
-        text += &format!("FROM s{} AS s{at}\nCOPY --from=s{} /a /b\n", at - 1, at - 1);
+        writeln!(text, "FROM s{} AS s{at}\nCOPY --from=s{} /a /b", at - 1, at - 1).unwrap();
     }
     let build = compile(text.as_bytes(), "linux/arm64").unwrap();
     assert_eq!(build.targets[0].definition.ops().len(), 20_000);
