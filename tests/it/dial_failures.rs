@@ -105,7 +105,7 @@ async fn a_daemon_that_says_nothing() {
         error.to_string().ends_with("it accepted the connection and said nothing within 0.3 s"),
         "{error}"
     );
-    assert!(began.elapsed() < Duration::from_secs(3));
+    assert!(began.elapsed() < Duration::from_secs(30));
 
     let docker = silent.replace("tcp://", "docker://");
     let error = miss_with(&docker, &options).await;

@@ -21,7 +21,7 @@ async fn idle_sessions_stay_healthy_and_close_cleanly_on_every_builder() {
             assert!(ended.is_err(), "{address} ended the session: {ended:?}");
             let closing = std::time::Instant::now();
             session.close().await.unwrap();
-            assert!(closing.elapsed() < Duration::from_secs(2), "{address} did not let go");
+            assert!(closing.elapsed() < Duration::from_secs(4), "{address} did not let go");
         });
     }
     while let Some(joined) = idle.join_next().await {
