@@ -1,11 +1,7 @@
 //! Who turns the Dockerfile into a graph. The builder's own frontend is one answer; every other
 //! one slots in behind the same trait.
 
-use super::{
-    attributes::{Attributes, is_true},
-    error::Refusal,
-    native::NativeFrontend,
-};
+use super::{attributes::Attributes, error::Refusal, native::NativeFrontend};
 use crate::{
     buildkit::{
         errors::{self, Code, Failure},
@@ -203,12 +199,6 @@ fn is_standard(reference: &str) -> bool {
     let name = reference.strip_prefix("docker.io/").unwrap_or(reference);
     let name = name.split(['@', ':']).next().unwrap_or(name);
     matches!(name, "docker/dockerfile" | "docker/dockerfile-upstream")
-}
-
-/// Whether the result holds one manifest per platform even for a single platform.
-pub fn is_multi_platform(attributes: &Attributes) -> bool {
-    let asked = attributes.get("multi-platform").is_some_and(|value| is_true(value));
-    asked || attributes.get("platform").is_some_and(|list| list.contains(','))
 }
 
 #[cfg(test)]

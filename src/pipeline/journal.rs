@@ -22,7 +22,6 @@ pub struct Journal {
     steps: BTreeMap<String, Step>,
     tails: BTreeMap<String, Tail>,
     tail_order: VecDeque<String>,
-    warnings: usize,
     push: Option<(SystemTime, SystemTime)>,
 }
 
@@ -39,9 +38,6 @@ pub struct Step {
     pub started: Option<SystemTime>,
     /// When it last ended.
     pub completed: Option<SystemTime>,
-    /// Bytes of files that travelled for it, where it is a local source.
-    pub transferred: u64,
-    transfers: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -60,18 +56,10 @@ impl Journal {
             if part.id.starts_with("pushing ") {
                 self.pushing(part);
             }
-            if !part.id.starts_with("transferring ") {
-                continue;
-            }
-            let step = self.steps.entry(part.vertex.clone()).or_default();
-            let bytes = u64::try_from(part.current).unwrap_or(0);
-            step.transfers.insert(part.id.clone(), bytes);
-            step.transferred = step.transfers.values().sum();
         }
         for log in &status.logs {
             self.log(log);
         }
-        self.warnings += status.warnings.len();
     }
 
     /// Steps that ran or were found in the cache.
@@ -82,16 +70,6 @@ impl Journal {
     /// Steps that were found in the cache.
     pub fn cached(&self) -> usize {
         self.steps.values().filter(|step| step.cached).count()
-    }
-
-    /// Warnings heard.
-    pub fn warnings(&self) -> usize {
-        self.warnings
-    }
-
-    /// Bytes of files that travelled from here for local sources.
-    pub fn transferred(&self) -> u64 {
-        self.steps.values().map(|step| step.transferred).sum()
     }
 
     /// The step `digest`.
@@ -280,24 +258,5 @@ mod tests {
         }
         assert_eq!(journal.tails.len(), TAILS);
         assert_eq!(journal.tail("v0"), ["x"]);
-    }
-
-    #[test]
-    fn transferred_bytes_are_the_last_heard_of_each_transfer() {
-        let mut journal = Journal::default();
-        let status = |vertex: &str, id: &str, current| BuildStatus {
-            statuses: vec![VertexStatus {
-                vertex: vertex.to_owned(),
-                id: id.to_owned(),
-                current,
-                ..VertexStatus::default()
-            }],
-            ..BuildStatus::default()
-        };
-        journal.observe(&status("a", "transferring context:", 10));
-        journal.observe(&status("a", "transferring context:", 30));
-        journal.observe(&status("b", "transferring dockerfile:", 5));
-        journal.observe(&status("b", "extracting", 500));
-        assert_eq!(journal.transferred(), 35);
     }
 }
