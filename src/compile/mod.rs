@@ -58,7 +58,7 @@ pub use build::{Build, Compiled};
 pub use context::{Entry, WebSource};
 pub use error::{CompileError, Fault};
 pub use git_ref::GitQueryError;
-pub use options::OptionError;
+pub use options::{OptionError, ULIMITS};
 pub use os_path::PathError;
 pub use question::{
     Answer, IgnoreFileQuestion, ImageAnswer, ImageQuestion, LayoutStore, Question, SourceQuestion,

@@ -284,7 +284,8 @@ fn hosts(text: &str) -> Result<Vec<HostAddress>, OptionError> {
         .collect()
 }
 
-const ULIMITS: [&str; 15] = [
+/// The limits that a step can be given, as `docker run --ulimit` names them.
+pub const ULIMITS: [&str; 15] = [
     "core",
     "cpu",
     "data",

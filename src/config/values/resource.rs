@@ -1,28 +1,11 @@
 //! `--add-host`, `--shm-size` and `--ulimit`.
 
 use super::{ValueError, fields::fields};
-use crate::plan::{ExtraHost, Ulimit};
+use crate::{
+    compile::ULIMITS,
+    plan::{ExtraHost, Ulimit},
+};
 use std::net::IpAddr;
-
-/// The limits that the kernel knows, as `docker run --ulimit` names them.
-const LIMITS: [&str; 16] = [
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-    "as",
-];
 
 /// `HOST:IP` or `HOST=IP[,IP]`; several as one CSV record.
 pub(crate) fn extra_hosts(text: &str) -> Result<Vec<ExtraHost>, ValueError> {
@@ -98,8 +81,8 @@ pub(crate) fn ulimit(text: &str) -> Result<Ulimit, ValueError> {
         )
     };
     let (name, values) = text.split_once('=').ok_or_else(wrong)?;
-    if !LIMITS.contains(&name) {
-        let mut known = LIMITS;
+    if !ULIMITS.contains(&name) {
+        let mut known = ULIMITS;
         known.sort_unstable();
         return Err(ValueError::new(
             format!("unknown limit `{name}`"),
