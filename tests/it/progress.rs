@@ -30,7 +30,8 @@ fn build<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn a_step_that_fails_shows_its_line_its_output_and_its_exit_code() {
-    let place = place("RUN echo before; \\\n  echo to-stderr >&2; exit 7\n");
+    // One stream: a builder sends what two streams wrote in an order of its own.
+    let place = place("RUN exec >&2; echo before; \\\n  echo to-stderr; exit 7\n");
     let ran = place.run(&build(&["--progress", "quiet", "."]));
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(11), ""));
     let shown = ran.stderr.replace(bed::base_arm64(), "BASE");
@@ -39,16 +40,16 @@ fn a_step_that_fails_shows_its_line_its_output_and_its_exit_code() {
      --> Dockerfile:2:1
       |
     1 | FROM BASE
-    2 | RUN echo before; \
-      | ^^^^^^^^^^^^^^^^^^
-    3 |   echo to-stderr >&2; exit 7
+    2 | RUN exec >&2; echo before; \
       | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-    step: [2/2] RUN echo before;   echo to-stderr >&2; exit 7
+    3 |   echo to-stderr; exit 7
+      | ^^^^^^^^^^^^^^^^^^^^^^^^
+    step: [2/2] RUN exec >&2; echo before;   echo to-stderr; exit 7
     exit code: 7
     last lines of its output:
       | before
       | to-stderr
-    caused by: process "/bin/sh -c echo before;   echo to-stderr >&2; exit 7" did not complete successfully: exit code: 7
+    caused by: process "/bin/sh -c exec >&2; echo before;   echo to-stderr; exit 7" did not complete successfully: exit code: 7
     "#);
 
     let ran = place.run(&build(&["--progress", "quiet", "--format", "json", "."]));
