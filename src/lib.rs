@@ -8,6 +8,7 @@
 //! argv + env + bk-sync.toml + git
 //!   └─config→ Settings ─plan→ Plan ─dockerfile→ Ast ─compile→ Graph + ImageConfig ─llb→ Definition
 //!       └─buildkit (session: filesync, auth, secrets, ssh)→ Built ─registry→ Pushed
+//!           └─rollout→ RolloutReport
 //! ```
 //!
 //! Each arrow is a plain value, so each stage is tested alone. Every stage also emits
@@ -24,6 +25,9 @@
 //! - **frontend**: who turns a Dockerfile into LLB.
 //! - **exporter**: the builder's part that writes a result out (an image, an archive, a directory).
 //! - **blob, manifest, index, digest**: as in the OCI specifications.
+//! - **workload**: what runs the image: a Deployment, StatefulSet, DaemonSet, CronJob or Job; its
+//!   **revision** is the ReplicaSet or ControllerRevision that carries one pod template.
+//! - **diagnosis**: what stands in the way of a rollout, with a code.
 //!
 //! # Who may import whom
 //!
@@ -31,11 +35,13 @@
 //! `event` and the reducers and renderers of `progress`) know no socket, runtime, environment or
 //! terminal. `engine`, `buildkit` and `registry` speak to the outside and know neither the command
 //! line nor each other's policies (`buildkit` may use `engine`, to reach a builder inside Docker).
-//! `transport` carries bytes for them, and knows none of them.
+//! `transport` carries bytes for them, and knows none of them. `cluster` is the way to a Kubernetes
+//! API server for `rollout` and for builders in pods; `rollout` knows neither builders nor registries.
 //! Only `pipeline` knows all stages, and only `cli` knows `pipeline`. `tests/it/edges.rs` holds this.
 
 pub mod buildkit;
 pub mod cli;
+pub mod cluster;
 pub mod compile;
 pub mod config;
 pub mod credential;
@@ -52,4 +58,5 @@ pub mod plan;
 pub mod progress;
 pub mod proto;
 pub mod registry;
+pub mod rollout;
 pub mod transport;

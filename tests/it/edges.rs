@@ -6,8 +6,25 @@ use std::{
 };
 
 /// Rooms that know no socket, runtime, environment, clock or terminal.
-const PURE: &[&str] =
-    &["compile", "dockerfile", "event.rs", "filesync", "ignorefile", "image", "llb", "plan"];
+const PURE: &[&str] = &[
+    "compile",
+    "dockerfile",
+    "event.rs",
+    "filesync",
+    "ignorefile",
+    "image",
+    "llb",
+    "plan",
+    "rollout/code.rs",
+    "rollout/diagnose",
+    "rollout/observed",
+    "rollout/patch.rs",
+    "rollout/platforms.rs",
+    "rollout/report.rs",
+    "rollout/request.rs",
+    "rollout/status",
+    "rollout/workload.rs",
+];
 
 /// What a pure room must not name.
 const IMPURE_NAMES: &[&str] = &[
@@ -37,6 +54,8 @@ const FORBIDDEN: &[(&[&str], &[&str])] = &[
         &["transport"],
         &["buildkit", "cli", "config", "credential", "engine", "pipeline", "progress", "registry"],
     ),
+    (&["cluster"], &["buildkit", "cli", "config", "pipeline", "progress", "registry", "rollout"]),
+    (&["rollout"], &["buildkit", "cli", "config", "engine", "pipeline", "progress", "registry"]),
     (&["registry"], &["buildkit", "cli", "config", "engine", "pipeline", "progress"]),
     (&["credential"], &["buildkit", "cli", "config", "engine", "pipeline", "progress", "registry"]),
     (&["diagnostic", "progress"], &["cli", "config", "pipeline"]),
