@@ -1,6 +1,9 @@
 //! The arguments as typed by the user: what clap parses, before anything is decided.
 
-use super::{build::BuildArguments, check::CheckArguments, environment, llb::LlbArguments};
+use super::{
+    build::BuildArguments, check::CheckArguments, environment, llb::LlbArguments,
+    rollback::RollbackArguments, rollout::RolloutArguments, status::StatusArguments,
+};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -11,7 +14,9 @@ const EXAMPLES: &str = "Examples:
 
 Exit codes:
   0 done   1 internal error   2 wrong arguments, config or Dockerfile   10 no builder
-  11 build failed   12 push failed   17 refused before anything changed   130/143 interrupted";
+  11 build failed   12 push failed   13 rollout failed and was rolled back
+  14 rollout failed and was not rolled back   16 locked by another deploy
+  17 refused before anything changed   130/143 interrupted";
 
 /// Build on BuildKit, push what the registry lacks
 ///
@@ -32,6 +37,9 @@ pub(super) enum Command {
     Build(Box<BuildArguments>),
     Check(Box<CheckArguments>),
     Llb(Box<LlbArguments>),
+    Rollback(Box<RollbackArguments>),
+    Rollout(Box<RolloutArguments>),
+    Status(Box<StatusArguments>),
 }
 
 impl Command {
@@ -41,6 +49,9 @@ impl Command {
             Self::Build(_) => "build",
             Self::Check(_) => "check",
             Self::Llb(_) => "llb",
+            Self::Rollback(_) => "rollback",
+            Self::Rollout(_) => "rollout",
+            Self::Status(_) => "status",
         }
     }
 }

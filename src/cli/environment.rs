@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 /// The variables that mean something to bk-sync, with what they mean. `--help` shows this table.
 /// Besides these, `--build-arg NAME`, `--secret env=NAME` and `{env.NAME}` read what they name.
-pub const VARIABLES: [(&str, &str); 14] = [
+pub const VARIABLES: [(&str, &str); 15] = [
     ("BK_SYNC_BUILDER", "the builder's address, where `--builder` is not given"),
     ("BUILDKIT_HOST", "the same, as buildctl reads it"),
     ("DOCKER_HOST", "the Docker to use where no builder is named"),
@@ -17,6 +17,7 @@ pub const VARIABLES: [(&str, &str); 14] = [
     ("BK_SYNC_REGISTRY_PASSWORD", "that user's password or token"),
     ("BUILDKIT_PROGRESS", "what `--progress` is where it is not given"),
     ("BK_SYNC_LOG", "what to log to stderr, as tracing filters are written"),
+    ("KUBECONFIG", "kubeconfigs for `rollout`, `rollback` and `status`, else `~/.kube/config`"),
     ("SSH_AUTH_SOCK", "the agent that `--ssh default` forwards"),
     ("NO_COLOR", "no colours, where it is set and not empty"),
     ("TERM", "`dumb` for no colours and no redrawing"),

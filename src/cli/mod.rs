@@ -6,14 +6,18 @@
 mod arguments;
 mod build;
 mod check;
+mod cluster;
 mod credentials;
 mod environment;
 mod execute;
 mod failure;
 mod imagined;
 mod llb;
+mod rollback;
+mod rollout;
 mod screen;
 mod signal;
+mod status;
 mod tls;
 
 pub use environment::{Environment, VARIABLES};
@@ -59,6 +63,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         }
         Command::Check(check) => check.run(global, config.as_ref(), environment, printer),
         Command::Llb(llb) => llb.run(global, config.as_ref(), environment, printer),
+        Command::Rollback(back) => back.run(global, config.as_ref(), environment, printer),
+        Command::Rollout(rollout) => rollout.run(global, config.as_ref(), environment, printer),
+        Command::Status(status) => status.run(global, config.as_ref(), environment, printer),
     });
     match outcome {
         Ok(exit) => exit.into(),

@@ -2,6 +2,7 @@
 //! plugins, certificates and tokens, or the service account of the pod that we run in.
 
 use super::AccessError;
+use http::{HeaderValue, header};
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
@@ -15,6 +16,8 @@ use std::{
 
 /// Where a pod finds its service account.
 const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+/// What we call ourselves.
+const AGENT: &str = concat!("bk-sync/", env!("CARGO_PKG_VERSION"));
 /// How long a TCP connection to the API server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -78,6 +81,8 @@ impl Cluster {
             None => return Err(AccessError::NoKubeconfig { tried: candidates(settings) }),
         };
         config.connect_timeout = Some(CONNECT_TIMEOUT);
+        // Who reads the API server's audit log finds us in it.
+        config.headers.push((header::USER_AGENT, HeaderValue::from_static(AGENT)));
         if let Some(user) = &settings.impersonate {
             config.auth_info.impersonate = Some(user.clone());
         }

@@ -15,7 +15,7 @@ pub use schema::{
     BuildSection, CredentialSource, Dirty, Functions, HttpCheck, ImageSection, InngestCheck,
     OnFailure, RegistrySection, RolloutSection, Sections, StaleApps,
 };
-pub use settings::{BuildOverrides, BuildSettings, Origin, Setting, SettingsError};
+pub use settings::{BuildOverrides, BuildSettings, Origin, Setting, SettingsError, fill};
 pub use template::{Fact, Template};
 
 use crate::diagnostic::{Diagnostic, Excerpt, Exit};

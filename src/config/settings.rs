@@ -244,6 +244,18 @@ fn is_url(text: &str) -> bool {
     Context::classify(text, |_| false).is_some_and(|context| context.is_remote())
 }
 
+/// A template of the file, filled in. `variable` looks up `{env.NAME}`.
+///
+/// # Errors
+/// Where a value that it needs cannot be had: an unknown variable, no git.
+pub fn fill(
+    template: &Template,
+    config: &Config,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<String, SettingsError> {
+    Filler { config, variable }.fill(template)
+}
+
 /// Fills the file's templates with facts, asked for only where they are used.
 struct Filler<'c, V> {
     config: &'c Config,

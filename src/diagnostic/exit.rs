@@ -17,6 +17,14 @@ pub enum Exit {
     Build,
     /// 12: the push failed; what was built is kept.
     Push,
+    /// 13: the rollout failed and was rolled back; the rollback was verified.
+    RolledBack,
+    /// 14: the rollout failed and was not, or could not be, rolled back.
+    Rollout,
+    /// 15: the rollout succeeded and a check after it failed.
+    Verify,
+    /// 16: another deploy holds the lock.
+    Locked,
     /// 17: a preflight check refused before anything changed.
     Preflight,
     /// 130: interrupted by SIGINT, after clean-up.
@@ -35,6 +43,10 @@ impl Exit {
             Self::NoBuilder => 10,
             Self::Build => 11,
             Self::Push => 12,
+            Self::RolledBack => 13,
+            Self::Rollout => 14,
+            Self::Verify => 15,
+            Self::Locked => 16,
             Self::Preflight => 17,
             Self::Interrupted => 130,
             Self::Terminated => 143,

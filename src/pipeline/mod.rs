@@ -13,6 +13,7 @@ pub mod login;
 mod native;
 pub mod outputs;
 mod receive;
+pub mod rollout;
 mod services;
 pub mod sources;
 

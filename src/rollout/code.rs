@@ -21,6 +21,8 @@ pub enum Code {
     CrashLoop,
     /// The kernel refuses to run the program: it was built for another architecture.
     ExecFormatError,
+    /// A pod runs another image than the one that was set.
+    ImageMismatch,
     /// The image's name is none.
     ImageNameInvalid,
     /// The registry has no such image.
@@ -66,7 +68,7 @@ pub enum Code {
 }
 
 /// All codes, in the order of their texts.
-pub const ALL: [Code; 28] = [
+pub const ALL: [Code; 29] = [
     Code::AdmissionRefused,
     Code::ArchMismatch,
     Code::CommandNotFound,
@@ -74,6 +76,7 @@ pub const ALL: [Code; 28] = [
     Code::ContainerRefused,
     Code::CrashLoop,
     Code::ExecFormatError,
+    Code::ImageMismatch,
     Code::ImageNameInvalid,
     Code::ImageNotFound,
     Code::ImagePullDenied,
@@ -108,6 +111,7 @@ impl Code {
             Self::ContainerRefused => "CONTAINER_REFUSED",
             Self::CrashLoop => "CRASH_LOOP",
             Self::ExecFormatError => "EXEC_FORMAT_ERROR",
+            Self::ImageMismatch => "IMAGE_MISMATCH",
             Self::ImageNameInvalid => "IMAGE_NAME_INVALID",
             Self::ImageNotFound => "IMAGE_NOT_FOUND",
             Self::ImagePullDenied => "IMAGE_PULL_DENIED",

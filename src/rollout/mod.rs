@@ -6,14 +6,19 @@
 pub mod api;
 pub mod code;
 pub mod diagnose;
+pub mod drive;
 pub mod lock;
 pub mod observed;
 pub mod patch;
 pub mod platforms;
+pub mod preflight;
+pub mod proof;
 pub mod report;
 pub mod request;
+pub mod rights;
 pub mod status;
 pub mod watch;
+pub mod way_back;
 pub mod workload;
 
 pub use code::Code;

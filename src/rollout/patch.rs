@@ -7,6 +7,7 @@ use super::{
 };
 use crate::image::reference::Reference;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// The name that the API server keeps beside every field that we set.
 pub const FIELD_MANAGER: &str = "bk-sync";
@@ -122,6 +123,12 @@ pub fn choose(
     }
 }
 
+/// The containers that have a name in `images`, as far as they are there.
+pub fn containers_named(workload: &Workload, images: &BTreeMap<String, String>) -> Vec<Chosen> {
+    let names = images.keys();
+    names.flat_map(|name| choose(workload, Some(name), "").unwrap_or_default()).collect()
+}
+
 fn repository_of(image: &str) -> Option<String> {
     let reference = Reference::parse(image).ok()?;
     Some(format!("{}/{}", reference.domain(), reference.path()))
@@ -234,7 +241,7 @@ mod tests {
         format!("sha256:{}", of.repeat(64))
     }
 
-    fn workload(kind: Kind, containers: Value, init: Value) -> Workload {
+    fn workload(kind: Kind, containers: &Value, init: &Value) -> Workload {
         let template = json!({"spec": {"containers": containers, "initContainers": init}});
         let spec = match kind {
             Kind::CronJob => json!({"jobTemplate": {"spec": {"template": template}}}),
@@ -253,9 +260,9 @@ mod tests {
     fn a_container_is_found_by_name_by_repository_or_because_it_is_the_only_one() {
         let two = workload(
             Kind::Deployment,
-            json!([{"name": "app", "image": "r.example/app:1"},
+            &json!([{"name": "app", "image": "r.example/app:1"},
                 {"name": "proxy", "image": "envoy:1"}]),
-            json!([{"name": "migrate", "image": "r.example/app@sha256:00000000000000000000000000000000"}]),
+            &json!([{"name": "migrate", "image": "r.example/app@sha256:00000000000000000000000000000000"}]),
         );
         assert_eq!(names(&choose(&two, Some("proxy"), "x").unwrap()), ["proxy"]);
         assert_eq!(names(&choose(&two, Some("migrate"), "x").unwrap()), ["migrate"]);
@@ -268,7 +275,7 @@ mod tests {
             unknown.to_string(),
             "deployment/web has no container `nope`; it has `app`, `proxy`, `migrate`"
         );
-        let one = workload(Kind::Deployment, json!([{"name": "app", "image": "a:1"}]), json!([]));
+        let one = workload(Kind::Deployment, &json!([{"name": "app", "image": "a:1"}]), &json!([]));
         assert_eq!(names(&choose(&one, None, "r.example/b").unwrap()), ["app"]);
     }
 
@@ -277,8 +284,8 @@ mod tests {
         let pinned = format!("r.example/app@{}", digest("0"));
         let both = workload(
             Kind::StatefulSet,
-            json!([{"name": "app", "image": "r.example/app:1"}]),
-            json!([{"name": "migrate", "image": pinned}]),
+            &json!([{"name": "app", "image": "r.example/app:1"}]),
+            &json!([{"name": "migrate", "image": pinned}]),
         );
         assert_eq!(names(&choose(&both, None, "r.example/app").unwrap()), ["app", "migrate"]);
     }
@@ -290,8 +297,8 @@ mod tests {
         let remarks = Remarks { provenance: &provenance, cause: "because".to_owned() };
         let cron = workload(
             Kind::CronJob,
-            json!([{"name": "app", "image": "r.example/app:1"}]),
-            json!([{"name": "migrate", "image": "r.example/app:0"}]),
+            &json!([{"name": "app", "image": "r.example/app:1"}]),
+            &json!([{"name": "migrate", "image": "r.example/app:0"}]),
         );
         let images: Vec<NewImage> = choose(&cron, None, "r.example/app")
             .unwrap()
@@ -332,7 +339,7 @@ mod tests {
     #[test]
     fn the_record_is_read_back() {
         let mut web =
-            workload(Kind::Deployment, json!([{"name": "app", "image": "a:1"}]), json!([]));
+            workload(Kind::Deployment, &json!([{"name": "app", "image": "a:1"}]), &json!([]));
         assert_eq!(recorded(&web), []);
         web.annotations.insert(annotation::CONTAINERS.to_owned(), "app,migrate".to_owned());
         web.annotations.insert(annotation::PREVIOUS_IMAGE.to_owned(), "a:0,b:0".to_owned());
@@ -344,7 +351,7 @@ mod tests {
     #[test]
     fn a_controller_that_keeps_the_image_is_named() {
         let mut web =
-            workload(Kind::Deployment, json!([{"name": "app", "image": "a:1"}]), json!([]));
+            workload(Kind::Deployment, &json!([{"name": "app", "image": "a:1"}]), &json!([]));
         let writer =
             |manager: &str| super::Writer { manager: manager.to_owned(), time: String::new() };
         web.image_writers.insert(

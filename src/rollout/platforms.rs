@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(misfits(&["linux/arm64/v8"]), []);
         assert_eq!(misfits(&["linux/amd64", "linux/arm/v7"]), []);
         let expected = Misfit { node: "n".to_owned(), platform: "linux/arm64".to_owned() };
-        assert_eq!(misfits(&["linux/amd64"]), [expected.clone()]);
+        assert_eq!(misfits(&["linux/amd64"]), std::slice::from_ref(&expected));
         assert_eq!(misfits(&["windows/arm64"]), [expected]);
     }
 }

@@ -105,10 +105,13 @@ fn help_says_what_there_is() {
     Usage: bk-sync [OPTIONS] <COMMAND>
 
     Commands:
-      build  Build an image from a Dockerfile
-      check  Look for mistakes in a Dockerfile
-      llb    Print the build graph of a Dockerfile
-      help   Print this message or the help of the given subcommand(s)
+      build     Build an image from a Dockerfile
+      check     Look for mistakes in a Dockerfile
+      llb       Print the build graph of a Dockerfile
+      rollback  Go back to the image before the last one that bk-sync set
+      rollout   Set an image by its digest, and wait until its pods are proven
+      status    Say what runs now, and whether it is what was last rolled out
+      help      Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help     Print help (see more with '--help')
@@ -142,7 +145,9 @@ fn help_says_what_there_is() {
 
     Exit codes:
       0 done   1 internal error   2 wrong arguments, config or Dockerfile   10 no builder
-      11 build failed   12 push failed   17 refused before anything changed   130/143 interrupted
+      11 build failed   12 push failed   13 rollout failed and was rolled back
+      14 rollout failed and was not rolled back   16 locked by another deploy
+      17 refused before anything changed   130/143 interrupted
     --- stderr
     ");
 }

@@ -20,9 +20,12 @@ const PURE: &[&str] = &[
     "rollout/observed",
     "rollout/patch.rs",
     "rollout/platforms.rs",
+    "rollout/proof.rs",
     "rollout/report.rs",
     "rollout/request.rs",
+    "rollout/rights.rs",
     "rollout/status",
+    "rollout/way_back.rs",
     "rollout/workload.rs",
 ];
 

@@ -7,6 +7,9 @@ use crate::rollout::{
 };
 use serde_json::{Value, json};
 
+/// Reasons and words of events.
+type Said = &'static [(&'static str, &'static str)];
+
 const IMAGE: &str = "r.example/app@sha256:00000000000000000000000000000000";
 
 /// A Deployment with one ReplicaSet and these pods of it, of which `notes` were said.
@@ -17,7 +20,7 @@ fn seen(pods: &[Value], notes: &[(&str, &str)]) -> Observed {
     let workload = Workload::read(Kind::Deployment, &workload).unwrap();
     let set = Revision::read(&json!({
         "metadata": {"name": "web-1", "uid": "r", "ownerReferences": [{"uid": "w", "controller": true}]},
-        "spec": {"template": workload.template.clone()},
+        "spec": {"template": workload.template},
     }));
     let pods = pods.iter().enumerate().map(|(at, more)| {
         let mut pod = json!({
@@ -83,8 +86,8 @@ fn only(observed: &Observed) -> Diagnosed {
 
 #[test]
 fn what_a_node_reports_has_a_code_and_an_end_or_none() {
-    let no_notes: &[(&str, &str)] = &[];
-    let table: Vec<(Value, &[(&str, &str)], Code, bool)> = vec![
+    let no_notes: Said = &[];
+    let table: Vec<(Value, Said, Code, bool)> = vec![
         (waiting("ErrImagePull", "manifest unknown"), no_notes, Code::ImageNotFound, true),
         (
             waiting("ImagePullBackOff", "Back-off pulling image"),

@@ -26,11 +26,11 @@ fn object(spec: &Value, status: &Value) -> Value {
 }
 
 /// A workload with a ReplicaSet whose template is its own, of which `available` pods are available.
-fn observed(kind: Kind, spec: Value, status: Value, available: i64) -> Observed {
-    let workload = Workload::read(kind, &object(&spec, &status)).unwrap();
+fn observed(kind: Kind, spec: &Value, status: &Value, available: i64) -> Observed {
+    let workload = Workload::read(kind, &object(spec, status)).unwrap();
     let set = Revision::read(&json!({
         "metadata": {"name": "web-2", "uid": "r", "ownerReferences": [{"uid": "u", "controller": true}]},
-        "spec": {"template": workload.template.clone()},
+        "spec": {"template": workload.template},
         "status": {"replicas": available, "availableReplicas": available},
     }));
     Observed {
@@ -80,7 +80,7 @@ fn a_deployment_is_done_by_kubectls_rules() {
         (json!({"replicas": 3, "updatedReplicas": 3, "availableReplicas": 3}), None),
     ];
     for (status, expected) in table {
-        let stand = judge(&observed(Kind::Deployment, json!({}), status.clone(), 3), &aim(), NOW);
+        let stand = judge(&observed(Kind::Deployment, &json!({}), &status, 3), &aim(), NOW);
         assert_eq!(waits(&stand), expected, "{status}");
         assert_eq!(stand == DONE, expected.is_none());
     }
@@ -89,7 +89,7 @@ fn a_deployment_is_done_by_kubectls_rules() {
 #[test]
 fn numbers_without_the_revision_that_carries_the_image_are_no_success() {
     let status = json!({"replicas": 3, "updatedReplicas": 3, "availableReplicas": 3});
-    let mut seen = observed(Kind::Deployment, json!({}), status, 3);
+    let mut seen = observed(Kind::Deployment, &json!({}), &status, 3);
     seen.revisions.values_mut().for_each(|set| set.template = "other".to_owned());
     let stand = judge(&seen, &aim(), NOW);
     assert_eq!(waits(&stand), Some("for the ReplicaSet that carries the image"));
@@ -98,7 +98,7 @@ fn numbers_without_the_revision_that_carries_the_image_are_no_success() {
 #[test]
 fn the_numbers_of_another_revision_do_not_count() {
     let status = json!({"replicas": 3, "updatedReplicas": 3, "availableReplicas": 3});
-    let stand = judge(&observed(Kind::Deployment, json!({}), status, 1), &aim(), NOW);
+    let stand = judge(&observed(Kind::Deployment, &json!({}), &status, 1), &aim(), NOW);
     assert_eq!(waits(&stand), Some("1 of 3 new pods are available"));
 }
 
@@ -108,13 +108,13 @@ fn a_verdict_from_before_the_change_is_no_verdict() {
         "reason": "ProgressDeadlineExceeded", "message": "m", "lastUpdateTime": "t"}]);
     let status = json!({"replicas": 3, "updatedReplicas": 1, "conditions": condition});
     let spec = json!({"progressDeadlineSeconds": 600});
-    let seen = observed(Kind::Deployment, spec, status, 0);
+    let seen = observed(Kind::Deployment, &spec, &status, 0);
     let fresh = judge(&seen, &aim(), NOW);
     assert_eq!(fresh, Stand::Over(End::DeadlineExceeded("m".to_owned())));
     let stale = seen.workload.as_ref().unwrap().progressing.clone();
     let aim = Aim { stale, ..aim() };
     assert!(waits(&judge(&seen, &aim, NOW)).is_some());
-    let late = judge(&seen, &aim, Duration::from_secs(600));
+    let late = judge(&seen, &aim, Duration::from_mins(10));
     assert!(matches!(late, Stand::Over(End::DeadlineExceeded(_))));
 }
 
@@ -124,14 +124,14 @@ fn a_stale_success_is_no_success() {
         "reason": "NewReplicaSetAvailable", "lastUpdateTime": "t"}]);
     let status = json!({"replicas": 3, "updatedReplicas": 0, "availableReplicas": 3,
         "conditions": condition});
-    let stand = judge(&observed(Kind::Deployment, json!({}), status, 0), &aim(), NOW);
+    let stand = judge(&observed(Kind::Deployment, &json!({}), &status, 0), &aim(), NOW);
     assert_eq!(waits(&stand), Some("0 of 3 pods are new"));
 }
 
 #[test]
 fn what_happens_to_the_object_in_the_middle_ends_it() {
     let status = json!({"replicas": 3, "updatedReplicas": 3, "availableReplicas": 3});
-    let mut seen = observed(Kind::Deployment, json!({}), status, 3);
+    let mut seen = observed(Kind::Deployment, &json!({}), &status, 3);
     let elsewhere = Aim { uid: "other".to_owned(), ..aim() };
     assert_eq!(judge(&seen, &elsewhere, NOW), Stand::Over(End::Replaced));
     let mut rival = aim();
@@ -152,9 +152,10 @@ fn what_happens_to_the_object_in_the_middle_ends_it() {
 #[test]
 fn a_paused_or_empty_deployment_is_told_as_what_it_is() {
     let status = json!({"replicas": 3, "updatedReplicas": 0, "availableReplicas": 3});
-    let stand = judge(&observed(Kind::Deployment, json!({"paused": true}), status, 0), &aim(), NOW);
+    let stand =
+        judge(&observed(Kind::Deployment, &json!({"paused": true}), &status, 0), &aim(), NOW);
     assert_eq!(waits(&stand), Some("the Deployment is paused"));
-    let none = observed(Kind::Deployment, json!({"replicas": 0}), json!({}), 0);
+    let none = observed(Kind::Deployment, &json!({"replicas": 0}), &json!({}), 0);
     assert_eq!(judge(&none, &aim(), NOW), DONE);
 }
 
@@ -188,7 +189,7 @@ fn a_stateful_set_goes_by_its_revisions() {
         (json!({"replicas": 0}), json!({"currentRevision": "1", "updateRevision": "2"}), None),
     ];
     for (spec, status, expected) in table {
-        let stand = judge(&observed(Kind::StatefulSet, spec, status.clone(), 0), &aim(), NOW);
+        let stand = judge(&observed(Kind::StatefulSet, &spec, &status, 0), &aim(), NOW);
         assert_eq!(waits(&stand), expected, "{status}");
         assert_eq!(stand == DONE, expected.is_none());
     }
@@ -202,9 +203,9 @@ fn a_partition_is_a_part_that_is_done() {
         json!({"replicas": 3, "readyReplicas": 3, "availableReplicas": 3,
             "updatedReplicas": updated, "currentRevision": "1", "updateRevision": "2"})
     };
-    let stand = judge(&observed(Kind::StatefulSet, spec.clone(), status(0), 0), &aim(), NOW);
+    let stand = judge(&observed(Kind::StatefulSet, &spec, &status(0), 0), &aim(), NOW);
     assert_eq!(waits(&stand), Some("0 of 1 pods are new"));
-    let stand = judge(&observed(Kind::StatefulSet, spec, status(1), 0), &aim(), NOW);
+    let stand = judge(&observed(Kind::StatefulSet, &spec, &status(1), 0), &aim(), NOW);
     assert!(matches!(stand, Stand::Done { partial: Some(_) }));
 }
 
@@ -214,11 +215,11 @@ fn a_daemon_set_counts_nodes() {
         json!({"desiredNumberScheduled": 4, "updatedNumberScheduled": updated,
             "numberAvailable": available, "numberReady": available})
     };
-    let judged = |status| judge(&observed(Kind::DaemonSet, json!({}), status, 0), &aim(), NOW);
+    let judged = |status| judge(&observed(Kind::DaemonSet, &json!({}), &status, 0), &aim(), NOW);
     assert_eq!(waits(&judged(status(3, 4))), Some("3 of 4 pods are new"));
     assert_eq!(waits(&judged(status(4, 3))), Some("3 of 4 new pods are available"));
     assert_eq!(judged(status(4, 4)), DONE);
     let on_delete = json!({"updateStrategy": {"type": "OnDelete"}});
-    let stand = judge(&observed(Kind::DaemonSet, on_delete, status(0, 4), 0), &aim(), NOW);
+    let stand = judge(&observed(Kind::DaemonSet, &on_delete, &status(0, 4), 0), &aim(), NOW);
     assert!(matches!(stand, Stand::Done { partial: Some(_) }));
 }
