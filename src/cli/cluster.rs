@@ -20,7 +20,7 @@ pub(super) struct ClusterArguments {
     #[arg(short, long, value_name = "NAME")]
     pub(super) namespace: Option<String>,
     /// The kubeconfig's context [default: that of bk-sync.toml, else the current one]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long = "context", id = "kube_context", value_name = "NAME")]
     pub(super) context: Option<String>,
     /// The kubeconfig [default: `$KUBECONFIG`, else `~/.kube/config`, else the pod's account]
     #[arg(long, value_name = "FILE")]
@@ -89,8 +89,14 @@ pub(super) async fn inputs(
 /// Who we are to those who find our lock: a user, a host and what tells two runs apart.
 fn holder(environment: &Environment) -> String {
     let user = environment.non_empty("USER").or_else(|| environment.non_empty("LOGNAME"));
-    let host = rustix::system::uname();
-    let host = host.nodename().to_string_lossy().into_owned();
+    // Where the system keeps it in neither place, a variable may name it.
+    let host = ["/proc/sys/kernel/hostname", "/etc/hostname"]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok())
+        .map(|host| host.trim().to_owned())
+        .filter(|host| !host.is_empty())
+        .or_else(|| environment.non_empty("HOSTNAME"))
+        .unwrap_or_else(|| "localhost".to_owned());
     let run: u32 = rand::random();
     format!("{}@{host}/{}-{run:08x}", user.as_deref().unwrap_or("somebody"), std::process::id())
 }
