@@ -32,7 +32,7 @@ before=$(surroundings)
 
 step "it starts from nothing"
 services all
-for name in BUILDKITD BUILDKITD_TLS DOCKERD DOCKERD_GRAPHDRIVER REGISTRY REGISTRY_TOKEN REGISTRY_BASIC BASE_ARM64 DOCKER_CONTAINER SSH; do
+for name in BUILDKITD BUILDKITD_TLS DOCKERD DOCKERD_GRAPHDRIVER REGISTRY REGISTRY_TOKEN REGISTRY_BASIC BASE_ARM64 DOCKER_CONTAINER SSH REGISTRY_SECOND KUBECONFIG; do
   grep -q "^BK_SYNC_TEST_$name=." target/services-check.env || die "BK_SYNC_TEST_$name is not in target/services-check.env"
 done
 

@@ -4,6 +4,7 @@
 #   services.sh all     everything (needs Go, or fetches Debian's)       = make services
 #   services.sh demo    Docker, the open registry, arm64 emulation and the base images; no Go
 #   services.sh status  what runs
+#   services.sh stop PART, start PART, restart PART      one part of it, for tests of what happens then
 #   services.sh down    end exactly what was started                     = make services-down
 #   services.sh forget  down, and forget the data too
 #   services.sh purge   forget, and remove what was fetched and built as well
@@ -20,20 +21,21 @@ BED_CHECKOUT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly BED_CHECKOUT
 # shellcheck source=versions.env
 . "$BED_CHECKOUT/scripts/versions.env"
-for file in common packages builders registries images ssh git; do
+for file in common packages builders registries images ssh git kubernetes kwok; do
   # shellcheck source=/dev/null
   . "$BED_CHECKOUT/scripts/bed/$file.sh"
 done
 
 readonly BED_ENV=$BED_CHECKOUT/target/services$BED_INSTANCE.env
 demo_parts="containerd dockerd registry base_images"
-all_parts="$demo_parts containerd_graphdriver dockerd_graphdriver token_server registry_token registry_basic private_bases base_debian buildkitd buildctl_container ssh git"
+all_parts="$demo_parts containerd_graphdriver dockerd_graphdriver token_server registry_token registry_basic private_bases base_debian buildkitd buildctl_container ssh git registry_second etcd kube_apiserver kube_controller_manager kube_scheduler kwok kwok_nodes"
 
 main() {
   local mode=${1:-all}
   case $mode in
     demo | all | down | forget | purge | status) ;;
-    *) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+    stop | start | restart) [[ " $all_parts " = *" ${2:-} "* ]] || die "\`$mode\` needs one of these parts: $all_parts" ;;
+    *) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
   esac
   if [ "$mode" = status ]; then status; return; fi
   [ "$(id -u)" = 0 ] || die "the test bed needs root: it mounts, makes bridges and runs daemons"
@@ -43,16 +45,21 @@ main() {
     down) down ;;
     forget) down; rm -rf "$BED_STATE" "$BED_RUN" ;;
     purge) down; rm -rf "$BED_STATE" "$BED_RUN" "$BED_CACHE" ;;
+    stop) stop_part "$2" ;;
+    start) quietly "${2}_ready" || bring_up "$2" ;;
+    restart) stop_part "$2"; bring_up "$2" ;;
     demo | all) up "$mode" ;;
   esac
 }
+
+stop_part() { stop_daemon "${1//_/-}"; }
 
 up() {
   local mode=$1 part began=$SECONDS started=0 parts
   [ "$(dpkg --print-architecture 2>/dev/null)" = amd64 ] || die "the test bed needs Debian on amd64"
   ensure_commands
   ensure_packages
-  if [ "$mode" = all ]; then ensure_go_tools; parts=$all_parts; else parts=$demo_parts; fi
+  if [ "$mode" = all ]; then ensure_go_tools; ensure_tool_packages; ensure_cluster_tools; parts=$all_parts; else parts=$demo_parts; fi
   ensure_emulation
   for part in $parts; do
     if quietly "${part}_ready"; then continue; fi
@@ -64,7 +71,11 @@ up() {
 }
 
 down() {
+  local part
   say "ending what was started"
+  for part in kwok kube-scheduler kube-controller-manager kube-apiserver; do stop_daemon "$part"; done
+  etcd_stop
+  stop_daemon registry-second
   ssh_stop
   stop_daemon git
   buildctl_container_stop
@@ -82,7 +93,7 @@ down() {
 status() {
   local part
   for part in $all_parts; do
-    case $part in base_images | private_bases | base_debian) continue ;; esac
+    case $part in base_images | private_bases | base_debian | kwok_nodes) continue ;; esac
     if quietly "${part}_ready"; then printf '%-24s runs\n' "$part"; else printf '%-24s does not answer\n' "$part"; fi
   done
 }

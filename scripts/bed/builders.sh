@@ -79,16 +79,22 @@ dockerd_answers() { daemon_pid "$1" && [ "$(curl -sS --max-time 5 --unix-socket 
 
 # dockerd_stop NAME: the daemon, its containerd, the shims that still belong to it, its bridge.
 dockerd_stop() {
-  local name=$1 containerd=${1/dockerd/containerd} mark pid
+  local name=$1 containerd=${1/dockerd/containerd} mark
   stop_daemon "$name"
   stop_daemon "$containerd"
-  for pid in $(pgrep -x containerd-shim || true); do
-    if tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "-address $BED_RUN/$containerd.sock "; then kill -KILL "$pid" || true; fi
-  done
+  kill_shims "$BED_RUN/$containerd.sock"
   for mark in "$BED_RUN/$name.bridge".*; do
     [ -e "$mark" ] || continue
     ip link delete "${mark##*.}" 2>/dev/null || true
     rm -f "$mark"
+  done
+}
+
+# kill_shims SOCKET: those that outlived the containerd at that address.
+kill_shims() {
+  local pid
+  for pid in $(pgrep -x containerd-shim || true); do
+    if tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "-address $1 "; then kill -KILL "$pid" || true; fi
   done
 }
 

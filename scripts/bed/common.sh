@@ -6,8 +6,10 @@ readonly BED_INSTANCE=${BK_SYNC_TESTBED_INSTANCE:+-$BK_SYNC_TESTBED_INSTANCE}
 if [ -n "$BED_INSTANCE" ]; then
   for port in "${!BED_PORT_@}"; do printf -v "$port" %s "$((${!port} + 100))"; done
   readonly BED_BRIDGES=(bksync2 10.213.79.1/24 bksync3 10.213.80.1/24)
+  readonly BED_POD_BRIDGE=bksync5 BED_POD_NETWORK=10.213.82
 else
   readonly BED_BRIDGES=(bksync0 10.213.77.1/24 bksync1 10.213.78.1/24)
+  readonly BED_POD_BRIDGE=bksync4 BED_POD_NETWORK=10.213.81
 fi
 
 # What is made once; CI may keep it elsewhere.

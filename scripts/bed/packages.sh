@@ -4,6 +4,8 @@
 readonly BED_APT=$BED_CACHE/apt
 BED_ROOT=$BED_CACHE/root-$(printf '%s' "$BED_SUITE $BED_SUITE_DOCKER $BED_DOCKER_PACKAGES $BED_PACKAGES $BED_ARM64_PACKAGES" | sha256sum | cut -c1-12)
 readonly BED_ROOT
+BED_TOOLS=$BED_CACHE/tools-$(printf '%s' "$BED_SUITE $BED_SUITE_DOCKER $BED_TOOL_PACKAGES $BED_TEST_PACKAGES" | sha256sum | cut -c1-12)
+readonly BED_TOOLS
 
 # ensure_packages unpacks the packages under $BED_ROOT/{amd64,arm64} once, and fills $BED_BIN.
 ensure_packages() {
@@ -31,6 +33,26 @@ write_script() {
   printf '#!/bin/sh\n%s\n' "$2" >"$1.new"
   chmod +x "$1.new"
   mv -f "$1.new" "$1"
+}
+
+# ensure_tool_packages unpacks kubectl, the network plugins, strace and faketime under $BED_TOOLS once.
+ensure_tool_packages() {
+  local libraries=$BED_TOOLS/usr/lib/x86_64-linux-gnu
+  if [ ! -e "$BED_TOOLS/.complete" ]; then
+    say "packages: fetching kubectl, network plugins, strace and faketime from Debian (about 30 MB, once)"
+    rm -rf "$BED_TOOLS"
+    apt_update
+    # shellcheck disable=SC2086
+    {
+      fetch_packages "$BED_TOOLS" "" amd64 "$BED_SUITE_DOCKER" $BED_TOOL_PACKAGES
+      fetch_packages "$BED_TOOLS" "" amd64 "$BED_SUITE" $BED_TEST_PACKAGES
+    }
+    # faketime looks for its library where Debian installs it, or where this says.
+    touch "$BED_TOOLS/.complete"
+  fi
+  ln -sfn "$BED_TOOLS/usr/bin/kubectl" "$BED_BIN/kubectl"
+  write_script "$BED_BIN/strace" "LD_LIBRARY_PATH=$libraries exec $BED_TOOLS/usr/bin/strace -E LD_LIBRARY_PATH \"\$@\""
+  write_script "$BED_BIN/faketime" "LD_PRELOAD=$libraries/faketime/libfaketime.so.1 FAKETIME=\"\$1\"; export LD_PRELOAD FAKETIME; shift; exec \"\$@\""
 }
 
 apt_options=(-qq -o "Dir::Etc::sourcelist=$BED_APT/sources.list" -o Dir::Etc::sourceparts=/dev/null -o "Dir::State=$BED_APT"
@@ -94,6 +116,40 @@ ensure_go_tools() {
     touch "$out/.complete"
   fi
   for name in buildkitd buildctl tokenserver bytecount; do ln -sfn "$out/$name" "$BED_BIN/$name"; done
+}
+
+# ensure_cluster_tools builds the cluster's programs, kwok, the second registry and crane. The two first are large: the
+# go.mod files are what makes them be built anew, and Go's build cache is kept for that.
+ensure_cluster_tools() {
+  local version
+  version=$(sed -n 's|^\tk8s.io/kubernetes \(v[0-9.]*\)$|\1|p' "$BED_CHECKOUT/tests/bed/kubernetes/go.mod")
+  [ -n "$version" ] || die "go tools: tests/bed/kubernetes/go.mod names no version of k8s.io/kubernetes"
+  ensure_go_module registries "about a minute" "" \
+    registry=github.com/distribution/distribution/v3/cmd/registry crane=github.com/google/go-containerregistry/cmd/crane
+  ensure_go_module kwok "about 2 minutes" "-X sigs.k8s.io/kwok/pkg/consts.Version=0.8.0" kwok=sigs.k8s.io/kwok/cmd/kwok
+  ensure_go_module kubernetes "about 10 minutes" \
+    "-X k8s.io/component-base/version.gitVersion=$version -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$(cut -d. -f2 <<<"$version") -X k8s.io/component-base/version.gitTreeState=clean" \
+    etcd=go.etcd.io/etcd/server/v3 kube-apiserver=k8s.io/kubernetes/cmd/kube-apiserver kube-controller-manager=k8s.io/kubernetes/cmd/kube-controller-manager \
+    kube-scheduler=k8s.io/kubernetes/cmd/kube-scheduler kubelet=k8s.io/kubernetes/cmd/kubelet
+}
+
+# ensure_go_module MODULE DURATION LINKER_FLAGS PROGRAM=PACKAGE…: built from tests/bed/MODULE, once for each state of its files.
+ensure_go_module() {
+  local module=$1 duration=$2 flags=$3 source=$BED_CHECKOUT/tests/bed/$1 key out go pair log=$BED_LOGS/go-$1.log
+  shift 3
+  key=$( (cd "$source" && cat go.mod go.sum tools.go && echo "$flags $*") | sha256sum | cut -c1-12)
+  out=$BED_CACHE/go-$module-$key
+  if [ ! -e "$out/.complete" ]; then
+    go=$(find_go)
+    say "go tools: building ${*%%=*} with $("$go" env GOVERSION) ($duration on two idle cores, once)"
+    mkdir -p "$out"
+    for pair in "$@"; do
+      (cd "$source" && CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off GOTOOLCHAIN=auto GOPATH="$BED_CACHE/go-path" GOCACHE="$BED_CACHE/go-build" "$go" build -trimpath -ldflags="-s -w $flags" \
+        -o "$out/${pair%%=*}" "${pair#*=}") >"$log" 2>&1 9>&- || { tail -n 15 "$log" >&2; die "go tools: ${pair%%=*} cannot be built; the log is $log"; }
+    done
+    touch "$out/.complete"
+  fi
+  for pair in "$@"; do ln -sfn "$out/${pair%%=*}" "$BED_BIN/${pair%%=*}"; done
 }
 
 # find_go prints a Go that is new enough to fetch the toolchain which go.mod asks for, or Debian's.

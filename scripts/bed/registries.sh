@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Three registries on loopback: open, with tokens (and their token server), with basic credentials.
+# Four registries on loopback: open, with tokens (and their token server), with basic credentials, and an open one of
+# another make: distribution 3, where the others are Debian's distribution 2.8.
 
 registry_start() { start_registry registry "$BED_PORT_REGISTRY" ""; }
 registry_ready() { registry_answers registry "$BED_PORT_REGISTRY" 200; }
@@ -42,6 +43,25 @@ registry_basic_ready() { registry_answers registry-basic "$BED_PORT_REGISTRY_BAS
 registry_basic_env() {
   echo "BK_SYNC_TEST_REGISTRY_BASIC=127.0.0.1:$BED_PORT_REGISTRY_BASIC"
   echo "BK_SYNC_TEST_REGISTRY_BASIC_LOG=$BED_LOGS/registry-basic.access.log"
+}
+
+registry_second_start() {
+  local config=$BED_RUN/registry-second.yml
+  mkdir -p "$BED_STATE/registry-second"
+  cat >"$config" <<YAML
+version: 0.1
+log: {level: warn, accesslog: {disabled: false}}
+storage:
+  filesystem: {rootdirectory: $BED_STATE/registry-second}
+  delete: {enabled: true}
+http: {addr: "127.0.0.1:$BED_PORT_REGISTRY_SECOND", secret: bk-sync-testbed}
+YAML
+  start_daemon registry-second env OTEL_TRACES_EXPORTER=none "$(readlink -f "$BED_BIN/registry")" serve "$config"
+}
+registry_second_ready() { registry_answers registry-second "$BED_PORT_REGISTRY_SECOND" 200; }
+registry_second_env() {
+  echo "BK_SYNC_TEST_REGISTRY_SECOND=127.0.0.1:$BED_PORT_REGISTRY_SECOND"
+  echo "BK_SYNC_TEST_REGISTRY_SECOND_LOG=$BED_LOGS/registry-second.access.log"
 }
 
 # start_registry NAME PORT AUTH: AUTH is the `auth` section of its configuration, or empty.

@@ -73,6 +73,21 @@ pub fn registry_basic() -> &'static str {
     part("BK_SYNC_TEST_REGISTRY_BASIC")
 }
 
+/// `host:port` of an open registry of another make and version than [`registry`].
+pub fn registry_second() -> &'static str {
+    part("BK_SYNC_TEST_REGISTRY_SECOND")
+}
+
+/// The kubeconfig of the cluster's administrator, with all that it needs inside.
+pub fn kubeconfig() -> &'static Path {
+    Path::new(part("BK_SYNC_TEST_KUBECONFIG"))
+}
+
+/// The API server's audit log: a line of JSON for each request that was not the cluster's own.
+pub fn kube_audit_log() -> &'static Path {
+    Path::new(part("BK_SYNC_TEST_KUBE_AUDIT_LOG"))
+}
+
 /// Name and password of the user who may push to [`registry_token`] and [`registry_basic`].
 pub fn user() -> (&'static str, &'static str) {
     (part("BK_SYNC_TEST_USERNAME"), part("BK_SYNC_TEST_PASSWORD"))
@@ -113,7 +128,8 @@ pub fn git_root() -> &'static Path {
     Path::new(part("BK_SYNC_TEST_GIT_ROOT"))
 }
 
-/// Path of one of the bed's programs: `docker`, `docker-buildx`, `buildctl`, `skopeo`.
+/// Path of one of the bed's programs: `docker`, `docker-buildx`, `buildctl`, `skopeo`, `crane`, `kubectl`, `strace`,
+/// `faketime` (which takes libfaketime's `FAKETIME` first, such as `+3d`).
 pub fn program(name: &str) -> String {
     let path = format!("{}/{name}", part("BK_SYNC_TEST_BIN"));
     assert!(Path::new(&path).exists(), "the test bed has no `{path}`: run `make services`");
@@ -157,15 +173,18 @@ fn every_part_of_the_bed_is_there() {
     }
     let tls = buildkitd_tls().strip_prefix("tcp://").expect("a TCP address");
     let (_, ssh) = ssh().rsplit_once('@').expect("a user and a host");
-    for host in [registry(), registry_token(), registry_basic(), tls, ssh] {
+    for host in [registry(), registry_token(), registry_basic(), registry_second(), tls, ssh] {
         if let Err(error) = std::net::TcpStream::connect(host) {
             panic!("nobody listens at `{host}` ({error}): run `make services`");
         }
     }
-    for path in buildkitd_tls_files().into_iter().chain([Path::new(ssh_path())]) {
+    let paths = [Path::new(ssh_path()), kubeconfig(), kube_audit_log()];
+    for path in buildkitd_tls_files().into_iter().chain(paths) {
         assert!(path.exists(), "`{}` is gone: run `make services`", path.display());
     }
-    for name in ["docker", "docker-buildx", "buildctl", "skopeo"] {
+    for name in
+        ["docker", "docker-buildx", "buildctl", "skopeo", "crane", "kubectl", "strace", "faketime"]
+    {
         assert!(Path::new(&program(name)).is_file());
     }
     assert!(docker_container().starts_with("docker-container://"));
