@@ -125,8 +125,8 @@ ensure_cluster_tools() {
   version=$(sed -n 's|^\tk8s.io/kubernetes \(v[0-9.]*\)$|\1|p' "$BED_CHECKOUT/tests/bed/kubernetes/go.mod")
   [ -n "$version" ] || die "go tools: tests/bed/kubernetes/go.mod names no version of k8s.io/kubernetes"
   ensure_go_module registries "about a minute" "" \
-    registry=github.com/distribution/distribution/v3/cmd/registry crane=github.com/google/go-containerregistry/cmd/crane
-  ensure_go_module kwok "about 2 minutes" "-X sigs.k8s.io/kwok/pkg/consts.Version=0.8.0" kwok=sigs.k8s.io/kwok/cmd/kwok
+    distribution=./distribution crane=github.com/google/go-containerregistry/cmd/crane
+  ensure_go_module kwok "about 2 minutes" "" kwok=sigs.k8s.io/kwok/cmd/kwok
   ensure_go_module kubernetes "about 10 minutes" \
     "-X k8s.io/component-base/version.gitVersion=$version -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$(cut -d. -f2 <<<"$version") -X k8s.io/component-base/version.gitTreeState=clean" \
     etcd=go.etcd.io/etcd/server/v3 kube-apiserver=k8s.io/kubernetes/cmd/kube-apiserver kube-controller-manager=k8s.io/kubernetes/cmd/kube-controller-manager \
@@ -137,7 +137,7 @@ ensure_cluster_tools() {
 ensure_go_module() {
   local module=$1 duration=$2 flags=$3 source=$BED_CHECKOUT/tests/bed/$1 key out go pair log=$BED_LOGS/go-$1.log
   shift 3
-  key=$( (cd "$source" && cat go.mod go.sum tools.go && echo "$flags $*") | sha256sum | cut -c1-12)
+  key=$( (cd "$source" && find . -name '*.go' -o -name 'go.*' | LC_ALL=C sort | xargs cat && echo "$flags $*") | sha256sum | cut -c1-12)
   out=$BED_CACHE/go-$module-$key
   if [ ! -e "$out/.complete" ]; then
     go=$(find_go)

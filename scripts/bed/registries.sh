@@ -56,7 +56,7 @@ storage:
   delete: {enabled: true}
 http: {addr: "127.0.0.1:$BED_PORT_REGISTRY_SECOND", secret: bk-sync-testbed}
 YAML
-  start_daemon registry-second env OTEL_TRACES_EXPORTER=none "$(readlink -f "$BED_BIN/registry")" serve "$config"
+  start_daemon registry-second env OTEL_TRACES_EXPORTER=none "$(readlink -f "$BED_BIN/distribution")" serve "$config"
 }
 registry_second_ready() { registry_answers registry-second "$BED_PORT_REGISTRY_SECOND" 200; }
 registry_second_env() {
