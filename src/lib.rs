@@ -57,6 +57,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod progress;
 pub mod proto;
+pub mod record;
 pub mod registry;
 pub mod rollout;
 pub mod transport;

@@ -1,15 +1,18 @@
 //! Facts about the checkout, asked of the `git` program only when they are needed.
 
+use crate::plan::GitFacts;
 use std::{
     io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::OnceLock,
 };
 
-/// A checkout that is asked.
-#[derive(Clone, Debug)]
+/// A checkout that is asked. Which commit it is at is asked once: it may move while we work.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Git {
     directory: PathBuf,
+    sha: OnceLock<String>,
 }
 
 /// Why a fact about the checkout is not known.
@@ -52,7 +55,7 @@ impl GitError {
 impl Git {
     /// The checkout that `directory` is in.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into() }
+        Self { directory: directory.into(), sha: OnceLock::new() }
     }
 
     /// The full hash of the commit that is checked out.
@@ -60,7 +63,58 @@ impl Git {
     /// # Errors
     /// Where there is no git, no checkout or no commit.
     pub fn sha(&self) -> Result<String, GitError> {
+        if let Some(sha) = self.sha.get() {
+            return Ok(sha.clone());
+        }
+        let sha = self.now()?;
+        Ok(self.sha.get_or_init(|| sha).clone())
+    }
+
+    /// The full hash of the commit that is checked out at this moment.
+    ///
+    /// # Errors
+    /// As [`Git::sha`].
+    pub fn now(&self) -> Result<String, GitError> {
         self.ask(&["rev-parse", "--verify", "HEAD"])
+    }
+
+    /// Everything that a receipt says of the commit.
+    ///
+    /// # Errors
+    /// As [`Git::sha`].
+    pub fn facts(&self) -> Result<GitFacts, GitError> {
+        let commit = self.sha()?;
+        Ok(GitFacts {
+            tree: self.ask(&["rev-parse", "--verify", &format!("{commit}^{{tree}}")])?,
+            branch: match self.branch() {
+                Ok(branch) => Some(branch),
+                Err(GitError::Detached { .. }) => None,
+                Err(error) => return Err(error),
+            },
+            subject: self.ask(&["log", "-1", "--format=%s", &commit])?,
+            dirty: self.is_dirty()?,
+            commit,
+        })
+    }
+
+    /// The address of a remote; `origin`, else the first one.
+    ///
+    /// # Errors
+    /// As [`Git::sha`]; there may be no remote.
+    pub fn remote(&self) -> Result<String, GitError> {
+        self.ask(&["remote", "get-url", "origin"]).or_else(|error| {
+            let names = self.ask(&["remote"])?;
+            let first = names.lines().next().ok_or(error)?;
+            self.ask(&["remote", "get-url", first])
+        })
+    }
+
+    /// The top directory of the checkout.
+    ///
+    /// # Errors
+    /// As [`Git::sha`].
+    pub fn top(&self) -> Result<PathBuf, GitError> {
+        self.ask(&["rev-parse", "--show-toplevel"]).map(PathBuf::from)
     }
 
     /// Its short hash.
@@ -68,7 +122,8 @@ impl Git {
     /// # Errors
     /// As [`Git::sha`].
     pub fn short(&self) -> Result<String, GitError> {
-        self.ask(&["rev-parse", "--short", "HEAD"])
+        let sha = self.sha()?;
+        self.ask(&["rev-parse", "--short", &sha])
     }
 
     /// The branch that is checked out.

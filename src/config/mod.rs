@@ -3,26 +3,39 @@
 //! [`Config`] is the file as it stands, with the place of every value; [`BuildSettings`] is what
 //! holds for one build after flags and environment have had their say.
 
+mod deploy;
+mod draft;
 mod git;
+mod keys;
 mod schema;
 mod settings;
+mod sync;
 mod table;
 mod template;
 pub(crate) mod values;
+mod verify;
 
+pub use deploy::{DeploySection, HookSection, HttpSink, RECORD_FACTS, RecordSection};
+pub use draft::{Draft, Drafted, FoundWorkload};
 pub use git::{Git, GitError};
+pub use keys::json_schema;
 pub use schema::{
-    BuildSection, CredentialSource, Dirty, Functions, HttpCheck, ImageSection, InngestCheck,
-    OnFailure, RegistrySection, RolloutSection, Sections, StaleApps,
+    BuildSection, CredentialSource, Dirty, ImageSection, OnFailure, RegistrySection,
+    RolloutSection, Sections, parse_time,
 };
 pub use settings::{BuildOverrides, BuildSettings, Origin, Setting, SettingsError, fill};
+pub use sync::{SyncOverrides, sync_plan};
 pub use template::{Fact, Template};
+pub use verify::{
+    ExecCheck, Functions, HttpCheck, InngestCheck, InngestSync, StaleApps, VerifySection,
+};
 
 use crate::diagnostic::{Diagnostic, Excerpt, Exit};
 use std::{
     fs, io,
     ops::Range,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 /// The name that is looked for.
@@ -59,6 +72,7 @@ pub struct Config {
     pub text: String,
     /// What it says.
     pub sections: Sections,
+    git: OnceLock<Git>,
 }
 
 /// Why there is no config.
@@ -142,7 +156,7 @@ impl Config {
             Sections::default()
         };
         if problems.is_empty() {
-            Ok(Self { path, text, sections })
+            Ok(Self { path, text, sections, git: OnceLock::new() })
         } else {
             problems.sort_by_key(|problem| problem.span.start);
             Err(ConfigError::Invalid { path, text, problems })
@@ -156,6 +170,16 @@ impl Config {
             Some(parent) => parent,
             None => Path::new("."),
         }
+    }
+
+    /// Puts a flag's word over what `[image] dirty` says.
+    pub fn override_dirty(&mut self, dirty: Dirty) {
+        self.sections.image.dirty = Some(Located { value: dirty, span: 0..0 });
+    }
+
+    /// The checkout that the file is in. Its commit is the same for all who ask here.
+    pub fn checkout(&self) -> &Git {
+        self.git.get_or_init(|| Git::new(self.directory()))
     }
 
     /// The line (from 1) that a place in the file is on.

@@ -1,7 +1,9 @@
 //! The whole of `bk-sync.toml`, as typed sections whose values know their place in the file.
 
-use super::{Located, Problem, table::Table, template::Template};
-use serde_json::Value as Json;
+use super::{
+    DeploySection, HookSection, Located, Problem, RecordSection, VerifySection, table::Table,
+    template::Template,
+};
 use std::{collections::BTreeMap, time::Duration};
 
 /// What a config file says.
@@ -15,12 +17,14 @@ pub struct Sections {
     pub registries: BTreeMap<String, RegistrySection>,
     /// `[rollout]`.
     pub rollout: Option<RolloutSection>,
-    /// `[[verify.http]]`.
-    pub verify_http: Vec<HttpCheck>,
-    /// `[verify.inngest]`.
-    pub verify_inngest: Option<InngestCheck>,
-    /// `[record] command`.
-    pub record: Option<Vec<Located<String>>>,
+    /// `[verify]`.
+    pub verify: VerifySection,
+    /// `[record]`.
+    pub record: RecordSection,
+    /// `[deploy]`.
+    pub deploy: DeploySection,
+    /// `[[hook]]`, in the order of the file.
+    pub hooks: Vec<HookSection>,
 }
 
 /// `[build]`: what is built, and where.
@@ -94,7 +98,7 @@ pub enum CredentialSource {
 }
 
 /// `[rollout]`: what runs the image.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RolloutSection {
     /// The kubeconfig context.
     pub context: Option<Template>,
@@ -108,6 +112,8 @@ pub struct RolloutSection {
     pub timeout: Option<Located<Duration>>,
     /// What becomes of a rollout that fails.
     pub on_failure: Option<Located<OnFailure>>,
+    /// What becomes of a rollout whose checks fail.
+    pub on_verify_failure: Option<Located<OnFailure>>,
 }
 
 /// What becomes of a rollout that fails.
@@ -117,52 +123,6 @@ pub enum OnFailure {
     Keep,
     /// The image before it comes back.
     Rollback,
-}
-
-/// `[[verify.http]]`: a request to a new pod.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HttpCheck {
-    /// The pod's port.
-    pub port: Located<u16>,
-    /// The path.
-    pub path: Option<Template>,
-    /// The status that the answer must have.
-    pub status: Option<Located<u16>>,
-    /// What the answer's JSON must hold, by dotted path.
-    pub json: Option<Located<Json>>,
-}
-
-/// `[verify.inngest]`: what an Inngest server must know of the new version.
-#[derive(Clone, Debug, PartialEq)]
-pub struct InngestCheck {
-    /// The server.
-    pub url: Option<Template>,
-    /// The app's id.
-    pub app: Option<Template>,
-    /// Where the app serves its functions: port and path.
-    pub serve: Option<(Located<u16>, Option<Template>)>,
-    /// Which functions must be there.
-    pub functions: Option<Functions>,
-    /// What becomes of apps that no pod serves any more.
-    pub stale_apps: Option<Located<StaleApps>>,
-}
-
-/// Which functions an Inngest server must know.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Functions {
-    /// Those that this names as their source.
-    From(Located<String>),
-    /// These ids.
-    Ids(Vec<Located<String>>),
-}
-
-/// What becomes of apps that no pod serves any more.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum StaleApps {
-    /// They are deleted.
-    Delete,
-    /// They are reported.
-    Report,
 }
 
 impl Sections {
@@ -185,24 +145,24 @@ impl Sections {
         if let Some(table) = document.table("rollout", problems) {
             sections.rollout = Some(rollout(table, problems));
         }
-        if let Some(mut table) = document.table("verify", problems) {
-            for check in table.array("http", problems) {
-                sections.verify_http.extend(http(check, problems));
-            }
-            sections.verify_inngest =
-                table.table("inngest", problems).map(|table| inngest(table, problems));
-            table.refuse_unknown_keys(problems);
+        if let Some(table) = document.table("verify", problems) {
+            sections.verify = VerifySection::read(table, problems);
         }
-        if let Some(mut table) = document.table("record", problems) {
-            sections.record = command(&mut table, "command", problems);
-            table.refuse_unknown_keys(problems);
+        if let Some(table) = document.table("record", problems) {
+            sections.record = RecordSection::read(table, problems);
+        }
+        if let Some(table) = document.table("deploy", problems) {
+            sections.deploy = DeploySection::read(table, problems);
+        }
+        for table in document.array("hook", problems) {
+            sections.hooks.extend(HookSection::read(table, problems));
         }
         document.refuse_unknown_keys(problems);
         sections
     }
 }
 
-fn template(
+pub(super) fn template(
     table: &mut Table<'_>,
     key: &'static str,
     problems: &mut Vec<Problem>,
@@ -211,7 +171,7 @@ fn template(
     Template::parse(text, problems)
 }
 
-fn templates(
+pub(super) fn templates(
     table: &mut Table<'_>,
     key: &'static str,
     problems: &mut Vec<Problem>,
@@ -221,7 +181,7 @@ fn templates(
 }
 
 /// A command: the program and its arguments.
-fn command(
+pub(super) fn command(
     table: &mut Table<'_>,
     key: &'static str,
     problems: &mut Vec<Problem>,
@@ -326,17 +286,7 @@ fn rollout(mut table: Table<'_>, problems: &mut Vec<Problem>) -> RolloutSection 
             hint: Some("write `KIND/NAME`, such as `deployment/app`".to_owned()),
         });
     }
-    let timeout = table.string("timeout", problems).and_then(|text| {
-        let parsed = duration(&text.value);
-        if parsed.is_none() {
-            problems.push(Problem {
-                message: format!("`rollout.timeout` cannot be `{}`", text.value),
-                span: text.span.clone(),
-                hint: Some("write a time with its unit, such as `240s` or `4m`".to_owned()),
-            });
-        }
-        Some(Located { value: parsed?, span: text.span })
-    });
+    let timeout = time(&mut table, "timeout", problems);
     let section = RolloutSection {
         context: template(&mut table, "context", problems),
         namespace: template(&mut table, "namespace", problems),
@@ -344,67 +294,36 @@ fn rollout(mut table: Table<'_>, problems: &mut Vec<Problem>) -> RolloutSection 
         container: template(&mut table, "container", problems),
         timeout,
         on_failure: table.choice("on_failure", &known, problems),
+        on_verify_failure: table.choice("on_verify_failure", &known, problems),
     };
     table.refuse_unknown_keys(problems);
     section
 }
 
-fn http(mut table: Table<'_>, problems: &mut Vec<Problem>) -> Option<HttpCheck> {
-    let port = required_port(&mut table, "[[verify.http]]", problems);
-    let path = template(&mut table, "path", problems);
-    let (mut status, mut json) = (None, None);
-    if let Some(mut expect) = table.table("expect", problems) {
-        status = expect.integer("status", 100..=599, problems);
-        json = expect.json("json");
-        expect.refuse_unknown_keys(problems);
-    }
-    table.refuse_unknown_keys(problems);
-    Some(HttpCheck { port: port?, path, status, json })
-}
-
-fn inngest(mut table: Table<'_>, problems: &mut Vec<Problem>) -> InngestCheck {
-    let known = [("report", StaleApps::Report), ("delete", StaleApps::Delete)];
-    let serve = table.table("serve", problems).and_then(|mut serve| {
-        let port = required_port(&mut serve, "verify.inngest.serve", problems);
-        let path = template(&mut serve, "path", problems);
-        serve.refuse_unknown_keys(problems);
-        Some((port?, path))
-    });
-    let functions = if table.is_table("functions") {
-        table.table("functions", problems).and_then(|mut functions| {
-            let from = functions.string("from", problems);
-            functions.refuse_unknown_keys(problems);
-            from.map(Functions::From)
-        })
-    } else {
-        table.strings("functions", problems).map(Functions::Ids)
-    };
-    let section = InngestCheck {
-        url: template(&mut table, "url", problems),
-        app: template(&mut table, "app", problems),
-        serve,
-        functions,
-        stale_apps: table.choice("stale_apps", &known, problems),
-    };
-    table.refuse_unknown_keys(problems);
-    section
-}
-
-fn required_port(
+/// A time with its unit.
+pub(super) fn time(
     table: &mut Table<'_>,
-    place: &str,
+    key: &'static str,
     problems: &mut Vec<Problem>,
-) -> Option<Located<u16>> {
-    let before = problems.len();
-    let port = table.integer("port", 1..=u16::MAX, problems);
-    if port.is_none() && problems.len() == before {
+) -> Option<Located<Duration>> {
+    let text = table.string(key, problems)?;
+    let parsed = duration(&text.value);
+    if parsed.is_none() {
         problems.push(Problem {
-            message: format!("`{place}` has no `port`"),
-            span: table.span(),
-            hint: Some("add the pod's port: `port = 8080`".to_owned()),
+            message: format!("`{}` cannot be `{}`", table.path(key), text.value),
+            span: text.span.clone(),
+            hint: Some("write a time with its unit, such as `240s` or `4m`".to_owned()),
         });
     }
-    port
+    Some(Located { value: parsed?, span: text.span })
+}
+
+/// A time such as `240s`, `4m` or `1h30m`, as flags take it.
+///
+/// # Errors
+/// It is none.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    duration(text).ok_or_else(|| "write a time with its unit, such as 240s or 4m".to_owned())
 }
 
 /// A time such as `240s`, `4m` or `1h30m`.

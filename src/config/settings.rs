@@ -102,6 +102,12 @@ pub struct BuildSettings {
 #[derive(Debug)]
 pub struct SettingsError(Box<Diagnostic>);
 
+impl SettingsError {
+    pub(super) fn new(diagnostic: Diagnostic) -> Self {
+        Self(diagnostic.into())
+    }
+}
+
 impl From<SettingsError> for Box<Diagnostic> {
     fn from(error: SettingsError) -> Self {
         error.0
@@ -257,21 +263,26 @@ pub fn fill(
 }
 
 /// Fills the file's templates with facts, asked for only where they are used.
-struct Filler<'c, V> {
-    config: &'c Config,
-    variable: V,
+pub(super) struct Filler<'c, V> {
+    pub(super) config: &'c Config,
+    pub(super) variable: V,
 }
 
 impl<V: Fn(&str) -> Option<String>> Filler<'_, V> {
-    fn origin(&self, template: &Template) -> Origin {
-        Origin::File { path: self.config.path.clone(), line: self.config.line(&template.span()) }
+    pub(super) fn origin(&self, template: &Template) -> Origin {
+        self.place(&template.span())
     }
 
-    fn checkout(&self) -> Git {
-        Git::new(self.config.directory())
+    /// A place in the file as an origin.
+    pub(super) fn place(&self, span: &std::ops::Range<usize>) -> Origin {
+        Origin::File { path: self.config.path.clone(), line: self.config.line(span) }
     }
 
-    fn fill(&self, template: &Template) -> Result<String, SettingsError> {
+    fn checkout(&self) -> &Git {
+        self.config.checkout()
+    }
+
+    pub(super) fn fill(&self, template: &Template) -> Result<String, SettingsError> {
         template.fill(|fact| match fact {
             Fact::Env(name) => (self.variable)(name).ok_or_else(|| {
                 self.wrong(

@@ -222,7 +222,8 @@ impl<'a> Table<'a> {
         Some(Self { name: self.path(key), entries, asked: Vec::new(), span: value.span() })
     }
 
-    fn path(&self, key: &str) -> String {
+    /// The dotted name of a key.
+    pub(super) fn path(&self, key: &str) -> String {
         let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         let is_bare = !key.is_empty() && key.chars().all(bare);
         let key = if is_bare { key.to_owned() } else { format!("{key:?}") };

@@ -86,6 +86,23 @@ impl Template {
         })
     }
 
+    /// Whether it holds a variable of the environment.
+    pub fn uses_environment(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Fact(Fact::Env(_))))
+    }
+
+    /// The string as it could stand in the file.
+    pub fn source(&self) -> String {
+        let part = |part: &Part| match part {
+            Part::Text(text) => text.replace('{', "{{"),
+            Part::Fact(Fact::Env(name)) => format!("{{env.{name}}}"),
+            Part::Fact(Fact::GitBranch) => "{git.branch}".to_owned(),
+            Part::Fact(Fact::GitSha) => "{git.sha}".to_owned(),
+            Part::Fact(Fact::GitShort) => "{git.short}".to_owned(),
+        };
+        self.parts.iter().map(part).collect()
+    }
+
     /// The string with every placeholder filled in by `fact`.
     ///
     /// # Errors

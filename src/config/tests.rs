@@ -68,8 +68,8 @@ fn the_whole_contract_parses() {
     let sections = &config.sections;
     assert_eq!(sections.registries.keys().collect::<Vec<_>>(), ["ghcr.io"]);
     assert_eq!(sections.rollout.as_ref().unwrap().timeout.as_ref().unwrap().value.as_secs(), 240);
-    assert_eq!(sections.verify_http.first().unwrap().port.value, 3111);
-    assert!(sections.verify_inngest.is_some() && sections.record.is_some());
+    assert_eq!(sections.verify.http.first().unwrap().port.value, 3111);
+    assert!(sections.verify.inngest.is_some() && sections.record.command.is_some());
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn an_unknown_key_is_pointed_at_with_what_was_meant() {
 fn every_mistake_is_shown_at_once() {
     let text = "[build]\nfile = 3\ntagets = []\n[image]\ntags = [\"{git.tag}\"]\nname = \"a\"\n\
         [registry.\"ghcr.io\"]\nenv = \"T\"\ndocker = true\n[rollout]\nworkload = \"app\"\ntimeout = \"5\"\n\
-        [[verify.http]]\npath = \"/\"\n[deploy]\n";
+        [[verify.http]]\npath = \"/\"\n[depoly]\n";
     insta::assert_snapshot!(parse(text).unwrap_err(), @r#"
     error: `bk-sync.toml` has 8 mistakes
      --> bk-sync.toml:2:8
@@ -212,14 +212,14 @@ fn every_mistake_is_shown_at_once() {
     13 | [[verify.http]]
        | ^^^^^^^^^^^^^^^ `[[verify.http]]` has no `port`: add the pod's port: `port = 8080`
     14 | path = "/"
-    15 | [deploy]
+    15 | [depoly]
        |
       --> bk-sync.toml:15:2
        |
     13 | [[verify.http]]
     14 | path = "/"
-    15 | [deploy]
-       |  ^^^^^^ unknown key `deploy` at the top level: the keys at the top level are build, image, registry, rollout, verify, record
+    15 | [depoly]
+       |  ^^^^^^ unknown key `depoly` at the top level: did you mean `deploy`?
     "#);
 }
 
