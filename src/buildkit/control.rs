@@ -6,8 +6,8 @@ use crate::{
     proto::{
         containerd::services::content::v1::{ReadContentRequest, content_client::ContentClient},
         moby::buildkit::v1::{
-            ListWorkersRequest, SolveRequest, StatusRequest, StatusResponse,
-            control_client::ControlClient, types::WorkerRecord,
+            DiskUsageRequest, ListWorkersRequest, PruneRequest, SolveRequest, StatusRequest,
+            StatusResponse, UsageRecord, control_client::ControlClient, types::WorkerRecord,
         },
     },
 };
@@ -46,6 +46,31 @@ impl Control {
     pub async fn workers(&self) -> Result<Vec<WorkerRecord>, Failure> {
         let answer = self.client.clone().list_workers(ListWorkersRequest::default()).await?;
         Ok(answer.into_inner().record)
+    }
+
+    /// What the builder's cache holds; `filters` as buildctl takes them (`type==regular`).
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn disk_usage(&self, filters: &[String]) -> Result<Vec<UsageRecord>, Failure> {
+        let request = DiskUsageRequest { filter: filters.to_vec(), ..DiskUsageRequest::default() };
+        Ok(self.client.clone().disk_usage(request).await?.into_inner().record)
+    }
+
+    /// Removes what `request` allows from the builder's cache; `removed` hears of each record.
+    ///
+    /// # Errors
+    /// The call failed; what was removed before is gone.
+    pub async fn prune(
+        &self,
+        request: PruneRequest,
+        mut removed: impl FnMut(UsageRecord),
+    ) -> Result<(), Failure> {
+        let mut stream = self.client.clone().prune(request).await?.into_inner();
+        while let Some(record) = stream.message().await? {
+            removed(record);
+        }
+        Ok(())
     }
 
     /// Runs a build to its end and answers with what its exporters said. Dropping the future

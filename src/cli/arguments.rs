@@ -1,8 +1,18 @@
 //! The arguments as typed by the user: what clap parses, before anything is decided.
 
 use super::{
-    build::BuildArguments, check::CheckArguments, environment, llb::LlbArguments,
-    rollback::RollbackArguments, rollout::RolloutArguments, status::StatusArguments,
+    build::BuildArguments,
+    builder::BuilderArguments,
+    check::CheckArguments,
+    doctor::DoctorArguments,
+    environment,
+    history::HistoryArguments,
+    init::InitArguments,
+    llb::LlbArguments,
+    rollback::RollbackArguments,
+    rollout::RolloutArguments,
+    status::StatusArguments,
+    sync::{PlanArguments, SyncArguments},
 };
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -35,23 +45,40 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     Build(Box<BuildArguments>),
+    Builder(BuilderArguments),
     Check(Box<CheckArguments>),
+    Doctor(Box<DoctorArguments>),
+    History(HistoryArguments),
+    Init(InitArguments),
     Llb(Box<LlbArguments>),
+    Plan(Box<PlanArguments>),
     Rollback(Box<RollbackArguments>),
     Rollout(Box<RolloutArguments>),
     Status(Box<StatusArguments>),
+    Sync(Box<SyncArguments>),
 }
 
 impl Command {
+    /// Whether it has a use for the config file. One that has none is no hostage of its mistakes.
+    pub(super) fn reads_config(&self) -> bool {
+        !matches!(self, Self::History(_) | Self::Init(_))
+    }
+
     /// The name that envelopes carry.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Build(_) => "build",
+            Self::Builder(_) => "builder",
             Self::Check(_) => "check",
+            Self::Doctor(_) => "doctor",
+            Self::History(_) => "history",
+            Self::Init(_) => "init",
             Self::Llb(_) => "llb",
             Self::Rollback(_) => "rollback",
             Self::Rollout(_) => "rollout",
             Self::Status(_) => "status",
+            Self::Plan(_) => "plan",
+            Self::Sync(_) => "sync",
         }
     }
 }

@@ -182,6 +182,8 @@ pub(super) struct Request {
     pub(super) builder: Setting<Option<String>>,
     /// Whether an output goes to stdout, so that no result line can.
     pub(super) stdout_taken: bool,
+    /// What the plan was made from.
+    pub(super) settings: BuildSettings,
 }
 
 /// The parts of the process that a plan depends on.
@@ -227,6 +229,7 @@ impl BuildArguments {
             variable,
         )?;
 
+        let chosen = settings.clone();
         let context = Self::context(&settings.context)?;
         let outputs = self.outputs(surroundings)?;
         let network =
@@ -290,7 +293,7 @@ impl BuildArguments {
             context,
         };
         contradictions(&plan)?;
-        Ok(Request { plan, builder: settings.builder, stdout_taken })
+        Ok(Request { plan, builder: settings.builder, stdout_taken, settings: chosen })
     }
 
     fn context(setting: &Setting<String>) -> Result<Context, Box<Diagnostic>> {
@@ -427,7 +430,10 @@ impl BuildArguments {
 }
 
 /// The builder that a flag or a variable names.
-fn named_builder(global: &GlobalArguments, environment: &Environment) -> Option<Setting<String>> {
+pub(super) fn named_builder(
+    global: &GlobalArguments,
+    environment: &Environment,
+) -> Option<Setting<String>> {
     if let Some(builder) = &global.builder {
         return Some(Setting { value: builder.clone(), origin: Origin::Flag("--builder") });
     }

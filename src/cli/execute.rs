@@ -14,7 +14,7 @@ use crate::{
     credential::{Chain, Secret},
     diagnostic::{Diagnostic, Exit, Printer},
     engine,
-    event::{Event, Events, Stage},
+    event::{Event, Events, Stage, Warning},
     pipeline::{self, Built, login::Login},
     plan::{BuildPlan, Context, SecretSource},
     progress::{Reporter, Summary},
@@ -82,6 +82,24 @@ pub(super) fn run<T>(
         ..dial::Options::default()
     };
     let inputs = discovery(&request.builder, environment);
+    supervised(global, environment, warnings, async |events, cancel| {
+        let run = Run { plan: &request.plan, environment, events, cancel, reads_stdin };
+        let inputs = run.inputs(&inputs, &options, (chain, tokens)).await?;
+        let done = work(&request.plan, inputs).await;
+        done.map_err(|error| Box::new(Diagnostic::from(error)))
+    })
+}
+
+/// Does `work` while its progress is shown and signals are heeded.
+///
+/// # Errors
+/// The failure, which is not written yet.
+pub(super) fn supervised<T>(
+    global: &GlobalArguments,
+    environment: &Environment,
+    warnings: Vec<Warning>,
+    work: impl AsyncFnOnce(Events, CancellationToken) -> Result<T, Box<Diagnostic>>,
+) -> Result<(T, Summary), Box<Diagnostic>> {
     let (mode, out) = screen::mode(global, environment)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -96,15 +114,7 @@ pub(super) fn run<T>(
         let cancel = CancellationToken::new();
         let signals =
             Signals::watch(cancel.clone(), events.clone()).map_err(|error| internal(&error))?;
-        let run = Run { plan: &request.plan, environment, events, cancel, reads_stdin };
-        let done = match run.inputs(&inputs, &options, (chain, tokens)).await {
-            Ok(inputs) => {
-                let done = work(&request.plan, inputs).await;
-                done.map_err(|error| Box::new(Diagnostic::from(error)))
-            }
-            Err(diagnostic) => Err(diagnostic),
-        };
-        done.map_err(|mut diagnostic| {
+        work(events, cancel).await.map_err(|mut diagnostic| {
             if diagnostic.exit == Exit::Interrupted {
                 diagnostic.exit = signals.exit();
             }
@@ -157,7 +167,7 @@ impl Run<'_> {
             connect_time: Some(began.elapsed()),
             docker: loading_docker(&options.docker),
             login: Login::new(chain, tokens, self.events.clone()),
-            variables: self.variables(),
+            variables: variables(self.plan, self.environment),
             ssh_agent: self.environment.path("SSH_AUTH_SOCK"),
             directory: PathBuf::from("."),
             state: state(self.environment),
@@ -186,30 +196,30 @@ impl Run<'_> {
         self.events.emit(Event::StageEnded { stage: Stage::Connect, ok: found.is_ok() });
         found
     }
+}
 
-    /// The variables that secrets are taken from.
-    fn variables(&self) -> BTreeMap<String, Secret> {
-        let names = self.plan.secrets.iter().filter_map(|secret| match &secret.source {
-            SecretSource::Env(name) => Some(name),
-            SecretSource::File(_) => None,
-        });
-        names
-            .filter_map(|name| {
-                let value = self.environment.raw(name)?;
-                Some((name.clone(), Secret::new(value.into_encoded_bytes())))
-            })
-            .collect()
-    }
+/// The variables that the secrets of `plan` are taken from.
+pub(super) fn variables(plan: &BuildPlan, environment: &Environment) -> BTreeMap<String, Secret> {
+    let names = plan.secrets.iter().filter_map(|secret| match &secret.source {
+        SecretSource::Env(name) => Some(name),
+        SecretSource::File(_) => None,
+    });
+    names
+        .filter_map(|name| {
+            let value = environment.raw(name)?;
+            Some((name.clone(), Secret::new(value.into_encoded_bytes())))
+        })
+        .collect()
 }
 
 /// The Docker that `--load` loads into. It is not dialled before an image comes.
-fn loading_docker(settings: &engine::Settings) -> Option<engine::Client> {
+pub(super) fn loading_docker(settings: &engine::Settings) -> Option<engine::Client> {
     let target = settings.resolve(None, &|path| std::fs::read(path)).ok()?;
     engine::Client::new(target.endpoint, &target.tls).ok()
 }
 
 /// What decides which Docker is meant.
-fn docker(environment: &Environment) -> engine::Settings {
+pub(super) fn docker(environment: &Environment) -> engine::Settings {
     engine::Settings {
         host: environment.non_empty("DOCKER_HOST"),
         context: environment.non_empty("DOCKER_CONTEXT"),
@@ -222,7 +232,10 @@ fn docker(environment: &Environment) -> engine::Settings {
 }
 
 /// What decides which builder is used.
-fn discovery(builder: &Setting<Option<String>>, environment: &Environment) -> discover::Inputs {
+pub(super) fn discovery(
+    builder: &Setting<Option<String>>,
+    environment: &Environment,
+) -> discover::Inputs {
     let mut inputs = discover::Inputs {
         docker: docker(environment),
         home: environment.home(),
@@ -241,7 +254,7 @@ fn discovery(builder: &Setting<Option<String>>, environment: &Environment) -> di
 }
 
 /// Where what speeds up the next build is kept.
-fn state(environment: &Environment) -> Option<PathBuf> {
+pub(super) fn state(environment: &Environment) -> Option<PathBuf> {
     let base = environment
         .path("XDG_STATE_HOME")
         .filter(|path| path.is_absolute())

@@ -5,19 +5,24 @@
 
 mod arguments;
 mod build;
+mod builder;
 mod check;
 mod cluster;
 mod credentials;
+mod doctor;
 mod environment;
 mod execute;
 mod failure;
+mod history;
 mod imagined;
+mod init;
 mod llb;
 mod rollback;
 mod rollout;
 mod screen;
 mod signal;
 mod status;
+mod sync;
 mod tls;
 
 pub use environment::{Environment, VARIABLES};
@@ -49,7 +54,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
     screen::log(&parsed.global, environment);
     let command = parsed.command.name();
     let global = &parsed.global;
-    let outcome = prepare(global).and_then(|config| match parsed.command {
+    let reads_config = parsed.command.reads_config();
+    let outcome = prepare(global, reads_config).and_then(|config| match parsed.command {
+        Command::Builder(builder) => builder.run(global, config.as_ref(), environment, printer),
+        Command::Init(init) => init.run(global.config.as_deref(), environment, printer),
         Command::Build(build) => {
             let surroundings = build::Surroundings {
                 environment,
@@ -62,10 +70,20 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
             execute::build(&request, surroundings)
         }
         Command::Check(check) => check.run(global, config.as_ref(), environment, printer),
+        Command::Doctor(doctor) => {
+            doctor.run(sync::Surroundings { global, config: config.as_ref(), environment, printer })
+        }
+        Command::History(history) => history.run(environment, printer),
         Command::Llb(llb) => llb.run(global, config.as_ref(), environment, printer),
         Command::Rollback(back) => back.run(global, config.as_ref(), environment, printer),
         Command::Rollout(rollout) => rollout.run(global, config.as_ref(), environment, printer),
         Command::Status(status) => status.run(global, config.as_ref(), environment, printer),
+        Command::Plan(plan) => {
+            plan.run(sync::Surroundings { global, config: config.as_ref(), environment, printer })
+        }
+        Command::Sync(sync) => {
+            sync.run(sync::Surroundings { global, config: config.as_ref(), environment, printer })
+        }
     });
     match outcome {
         Ok(exit) => exit.into(),
@@ -74,13 +92,19 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
 }
 
 /// Goes where the user wants to work, and reads the config that holds there.
-fn prepare(global: &GlobalArguments) -> Result<Option<Config>, Box<Diagnostic>> {
+fn prepare(
+    global: &GlobalArguments,
+    reads_config: bool,
+) -> Result<Option<Config>, Box<Diagnostic>> {
     if let Some(directory) = &global.directory {
         std::env::set_current_dir(directory).map_err(|error| {
             let message = format!("cannot work in `{}`: {error}", directory.display());
             Diagnostic::new("USAGE", Exit::Usage, message)
                 .with_fix("name a directory that exists with `--directory`")
         })?;
+    }
+    if !reads_config {
+        return Ok(None);
     }
     let start = std::env::current_dir().unwrap_or_else(|_| Path::new(".").to_owned());
     let mut config = Config::find(&start, global.config.as_deref())?;

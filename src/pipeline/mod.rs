@@ -5,8 +5,10 @@ mod build;
 pub mod builder;
 pub mod built;
 mod docker;
+pub mod doctor;
 pub mod error;
 pub mod frontend;
+mod hooks;
 pub mod imagined;
 pub mod journal;
 pub mod login;
@@ -16,6 +18,7 @@ mod receive;
 pub mod rollout;
 mod services;
 pub mod sources;
+pub mod sync;
 
 pub use build::{Inputs, build, look};
 pub use built::Built;

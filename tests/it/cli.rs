@@ -106,11 +106,17 @@ fn help_says_what_there_is() {
 
     Commands:
       build     Build an image from a Dockerfile
+      builder   Look at builders and their caches
       check     Look for mistakes in a Dockerfile
+      doctor    Look for what a deploy would fail at, and say what mends it
+      history   List the deploys made from here, or print the receipt of one
+      init      Write a bk-sync.toml from what is found here
       llb       Print the build graph of a Dockerfile
+      plan      Say what `sync` would do, and touch nothing
       rollback  Go back to the image before the last one that bk-sync set
       rollout   Set an image by its digest, and wait until its pods are proven
       status    Say what runs now, and whether it is what was last rolled out
+      sync      Deploy what bk-sync.toml says: preflight, build, push, rollout, verify, record
       help      Print this message or the help of the given subcommand(s)
 
     Options:

@@ -35,3 +35,4 @@ mod generated;
 mod graphs;
 mod progress;
 mod session;
+mod sync;

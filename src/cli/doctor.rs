@@ -1,0 +1,90 @@
+//! `doctor`.
+
+use super::{credentials, execute, sync::Surroundings, tls};
+use crate::{
+    buildkit::dial,
+    diagnostic::{Diagnostic, Exit, Format, Printer},
+    pipeline::{
+        Error,
+        doctor::{self, Check, Local, State},
+    },
+};
+use clap::Args;
+use serde_json::json;
+use std::ffi::OsString;
+
+use super::{arguments::GlobalArguments, sync::DeployArguments};
+
+const EXAMPLES: &str = "Examples:
+  bk-sync doctor                    one screen: each check with its finding and what mends it
+  bk-sync doctor --format json      the same for scripts
+  bk-sync doctor || bk-sync doctor --format json | jq '.error.details.checks[]|select(.state==\"failed\")'
+
+Ends with 17 where a deploy would fail, else with 0.";
+
+/// Look for what a deploy would fail at, and say what mends it
+///
+/// Config, checkout, builder, registry and cluster are looked at. Nothing is changed or written.
+/// Takes all of sync's flags.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct DoctorArguments {
+    #[command(flatten)]
+    deploy: DeployArguments,
+}
+
+impl DoctorArguments {
+    /// Looks, and writes what was found.
+    pub(super) fn run(self, surroundings: Surroundings<'_>) -> Result<Exit, Box<Diagnostic>> {
+        let Surroundings { global, environment, printer, .. } = surroundings;
+        // What is not committed is a finding here, and no reason to stop.
+        let (plan, request, config) = self.deploy.with_dirty_allowed().plan(surroundings)?;
+        let (chain, warnings) = credentials::chain(&plan.build, Some(&config), environment)?;
+        let options = dial::Options {
+            tls: tls::files(global)?,
+            docker: execute::docker(environment),
+            ..dial::Options::default()
+        };
+        let discovery = execute::discovery(&request.builder, environment);
+        let search: OsString = environment.raw("PATH").unwrap_or_default();
+        let quiet = GlobalArguments { quiet: true, ..global.clone() };
+        let (checks, _) = execute::supervised(&quiet, environment, warnings, async |_, cancel| {
+            let look = async {
+                let local = Local { config: &config, plan: &plan, search: &search };
+                let mut checks = doctor::local(&local);
+                checks.extend(doctor::builder(&plan, &discovery, &options).await);
+                checks.extend(doctor::registry(&plan, &chain).await);
+                checks
+            };
+            tokio::select! {
+                checks = look => Ok(checks),
+                () = cancel.cancelled() => Err(Box::new(Error::Interrupted.into())),
+            }
+        })?;
+        written(&checks, printer)
+    }
+}
+
+fn written(checks: &[Check], printer: Printer) -> Result<Exit, Box<Diagnostic>> {
+    let internal = |error: std::io::Error| {
+        Box::new(Diagnostic::new("INTERNAL", Exit::Internal, error.to_string()))
+    };
+    let screen = doctor::screen(checks);
+    let failed = checks.iter().filter(|check| check.state == State::Failed).count();
+    if failed == 0 {
+        let result = json!({ "checks": checks });
+        printer.success("doctor", &screen, &result, &[], &[]).map_err(internal)?;
+        return Ok(Exit::Done);
+    }
+    if printer.format() == Format::Text {
+        Printer::text(&format!("{screen}\n")).map_err(internal)?;
+    }
+    let message = match failed {
+        1 => "a deploy would fail at one thing".to_owned(),
+        several => format!("a deploy would fail at {several} things"),
+    };
+    Err(Diagnostic::new("DOCTOR_FOUND", Exit::Preflight, message)
+        .with_detail("checks", serde_json::to_value(checks).unwrap_or_default())
+        .with_fix("do what stands beside `mend:`")
+        .into())
+}

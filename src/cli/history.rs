@@ -1,0 +1,90 @@
+//! `history`.
+
+use super::{environment::Environment, execute};
+use crate::{
+    diagnostic::{Diagnostic, Exit, Printer},
+    record::{History, Receipt},
+};
+use clap::Args;
+use serde_json::{Value, json};
+
+const EXAMPLES: &str = "Examples:
+  bk-sync history                       the last deploys, newest first
+  bk-sync history 20260301T10           the receipt of one; the begin of its id is enough
+  bk-sync history --format json         the same for scripts
+  bk-sync history --project shop/deployment/web";
+
+/// List the deploys made from here, or print the receipt of one
+///
+/// Receipts are kept in the state directory (`$XDG_STATE_HOME/bk-sync`, else
+/// `~/.local/state/bk-sync`), the last 200 of each project.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct HistoryArguments {
+    /// The begin of a deploy's id
+    #[arg(value_name = "ID")]
+    id: Option<String>,
+    /// Only deploys of this project: `NAMESPACE/KIND/NAME`, or a repository
+    #[arg(long, value_name = "NAME", conflicts_with = "id")]
+    project: Option<String>,
+    /// No more than COUNT deploys
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    limit: usize,
+}
+
+impl HistoryArguments {
+    /// Writes what was found.
+    pub(super) fn run(
+        self,
+        environment: &Environment,
+        printer: Printer,
+    ) -> Result<Exit, Box<Diagnostic>> {
+        let state = execute::state(environment).ok_or_else(|| {
+            Diagnostic::new("STATE_MISSING", Exit::Usage, "there is no state directory")
+                .with_fix("set `XDG_STATE_HOME` or `HOME`")
+        })?;
+        let history = History::new(&state);
+        let unreadable = |error: crate::record::HistoryError| {
+            Diagnostic::new("HISTORY_UNUSABLE", Exit::Usage, error.to_string())
+                .with_sources(&error)
+                .with_detail("path", error.path.display().to_string())
+                .with_fix("see who may read the state directory")
+        };
+        let (line, result) = if let Some(id) = &self.id {
+            one(id, &history.find(id).map_err(unreadable)?)?
+        } else {
+            let mut receipts = history.list(self.project.as_deref()).map_err(unreadable)?;
+            receipts.truncate(self.limit);
+            let lines: Vec<String> = receipts.iter().map(Receipt::line).collect();
+            (lines.join("\n"), json!({ "receipts": receipts }))
+        };
+        printer
+            .success("history", &line, &result, &[], &[])
+            .map_err(|error| Diagnostic::new("INTERNAL", Exit::Internal, error.to_string()))?;
+        Ok(Exit::Done)
+    }
+}
+
+/// The one receipt whose id begins with `id`.
+fn one(id: &str, found: &[Receipt]) -> Result<(String, Value), Box<Diagnostic>> {
+    match found {
+        [receipt] => {
+            let text = serde_json::to_string_pretty(receipt).unwrap_or_default();
+            Ok((text, json!({ "receipts": [receipt] })))
+        }
+        [] => {
+            let message = format!("no deploy's id begins with `{id}`");
+            Err(Diagnostic::new("RECEIPT_NOT_FOUND", Exit::Usage, message)
+                .with_fix("see `bk-sync history`")
+                .into())
+        }
+        several => {
+            let ids: Vec<&str> = several.iter().map(|receipt| receipt.id.as_str()).collect();
+            let message = format!("the ids of {} deploys begin with `{id}`", several.len());
+            Err(Diagnostic::new("RECEIPT_AMBIGUOUS", Exit::Usage, message)
+                .with_detail("ids", ids)
+                .with_fix("give more of the id")
+                .into())
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What can be found at the builder: whether it answers, what it runs, and how full it is.
+
+use super::Check;
+use crate::{
+    buildkit::{
+        address::{Address, Docker},
+        control::Control,
+        dial::{self, Connection},
+        discover::{self, discover},
+    },
+    engine::Endpoint,
+    llb::Platform,
+    pipeline::builder::Builder,
+    plan::SyncPlan,
+};
+use std::path::Path;
+
+/// Less free disk than this makes builds fail. In bytes.
+const TIGHT: u64 = 2 << 30;
+/// Where builders on this machine keep their data.
+const PLACES: [&str; 3] = ["/var/lib/docker", "/var/lib/buildkit", "/var/lib"];
+
+/// Looks at the builder that a deploy would use.
+pub async fn builder(
+    plan: &SyncPlan,
+    inputs: &discover::Inputs,
+    options: &dial::Options,
+) -> Vec<Check> {
+    let found = match discover(inputs, options).await {
+        Ok(found) => found,
+        Err(miss) => {
+            let words = miss.to_string().replace('\n', "; ");
+            return vec![Check::failed("builder", "answers", words, miss.fix())];
+        }
+    };
+    let connection = found.connection;
+    let version = connection.workers.first().and_then(|worker| worker.buildkit_version.as_ref());
+    let version = version.map(|version| format!(" ({})", version.version)).unwrap_or_default();
+    let answers = format!("{}{version} answers, named by {}", connection.address, found.source);
+    let mut checks = vec![Check::ok("builder", "answers", answers)];
+    checks.push(platforms(plan, &connection));
+    checks.push(disk(&connection).await);
+    checks
+}
+
+fn platforms(plan: &SyncPlan, connection: &Connection) -> Check {
+    let builder = Builder::new(&connection.workers);
+    let known: Vec<String> = builder.platforms.iter().map(Platform::format).collect();
+    let missing: Vec<&str> = plan
+        .build
+        .platforms
+        .iter()
+        .map(String::as_str)
+        .filter(|wanted| {
+            !known.iter().any(|one| one == wanted || one.starts_with(&format!("{wanted}/")))
+        })
+        .collect();
+    if missing.is_empty() {
+        return Check::ok("builder", "platforms", known.join(", "));
+    }
+    Check::failed(
+        "builder",
+        "platforms",
+        format!(
+            "it runs {}, and no {}: a `RUN` step would end with `exec format error`",
+            known.join(", "),
+            missing.join(", ")
+        ),
+        "register an emulator with the builder's kernel (binfmt_misc), or name a builder of that \
+         platform",
+    )
+}
+
+/// How full the builder's disk is: exactly where it is on this machine, else by its cache.
+async fn disk(connection: &Connection) -> Check {
+    let cache = Control::new(connection.channel.clone()).disk_usage(&[]).await;
+    let cache = match cache {
+        Ok(records) => {
+            let bytes: i64 = records.iter().map(|record| record.size).sum();
+            format!("its cache takes {} MB", bytes / 1_000_000)
+        }
+        Err(failure) => format!("its cache cannot be asked: {}", failure.message),
+    };
+    if !is_here(&connection.address) {
+        return Check::skipped(
+            "builder",
+            "disk",
+            format!("{cache}; how much is free is not told by builders elsewhere"),
+        );
+    }
+    let Some((place, free)) = PLACES.iter().find_map(|place| Some((*place, free(place)?))) else {
+        return Check::skipped("builder", "disk", format!("{cache}; its disk was not found"));
+    };
+    let finding = format!("{} MB are free at `{place}`; {cache}", free / 1_000_000);
+    if free < TIGHT {
+        let mend = "remove what is not in use: `bk-sync builder prune`, `docker system prune`";
+        return Check::failed("builder", "disk", finding, mend);
+    }
+    Check::ok("builder", "disk", finding)
+}
+
+fn is_here(address: &Address) -> bool {
+    matches!(address, Address::Unix(_) | Address::Docker(Docker::At(Endpoint::Unix(_))))
+}
+
+fn free(place: &str) -> Option<u64> {
+    if !Path::new(place).exists() {
+        return None;
+    }
+    let disk = rustix::fs::statvfs(place).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}

@@ -1,0 +1,270 @@
+//! The stages of a deploy as they are: on a builder, at a registry, in a cluster.
+
+use super::{Outcome, Stages};
+use crate::{
+    buildkit::{
+        dial::{self, Connection},
+        discover::{self, discover},
+    },
+    credential::Secret,
+    diagnostic::{Diagnostic, Exit},
+    engine,
+    event::{Event, Events, Stage, Warning},
+    pipeline::{self, Built, Error, Inputs, login::Login},
+    plan::{BuildPlan, Context, Output, OutputKind, SyncPlan},
+    record::{self, FileDigest, ImageRecord, ManifestRecord, Receipt},
+};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+/// What the stages need from their surroundings. Nothing here is looked up: who calls says it.
+#[derive(Debug)]
+pub struct Parts {
+    /// What decides which builder is used.
+    pub discovery: discover::Inputs,
+    /// How builders are reached.
+    pub options: dial::Options,
+    /// The Docker that `--load` loads into.
+    pub docker: Option<engine::Client>,
+    /// Credentials for registries.
+    pub login: Login,
+    /// Values of the variables that the build's secrets and the sinks' tokens are taken from.
+    pub variables: BTreeMap<String, Secret>,
+    /// Variables of the environment that hold secrets: children do not get them.
+    pub secrets: Vec<String>,
+    /// The socket of the user's SSH agent.
+    pub ssh_agent: Option<PathBuf>,
+    /// What the plan's relative paths start from.
+    pub directory: PathBuf,
+    /// Where we may keep what speeds up the next build.
+    pub state: Option<PathBuf>,
+    /// Who hears of the progress.
+    pub events: Events,
+}
+
+/// The stages of one deploy.
+#[derive(Debug)]
+pub struct Real<'a> {
+    plan: &'a SyncPlan,
+    parts: Parts,
+    connection: Option<(Connection, Duration)>,
+}
+
+impl<'a> Real<'a> {
+    /// The stages of `plan`, in these surroundings.
+    pub fn new(plan: &'a SyncPlan, parts: Parts) -> Self {
+        Self { plan, parts, connection: None }
+    }
+
+    /// Reaches the builder; once.
+    async fn connect(&mut self, cancel: &CancellationToken) -> Outcome<(Connection, Duration)> {
+        if let Some(reached) = &self.connection {
+            return Ok(reached.clone());
+        }
+        let subject = self.plan.builder.as_deref().unwrap_or("looking for a builder").to_owned();
+        let events = &self.parts.events;
+        events.emit(Event::StageStarted { stage: Stage::Connect, subject });
+        let began = Instant::now();
+        let found = tokio::select! {
+            found = discover(&self.parts.discovery, &self.parts.options) => {
+                found.map_err(|miss| Box::new(Diagnostic::from(miss)))
+            }
+            () = cancel.cancelled() => Err(Box::new(Error::Interrupted.into())),
+        };
+        events.emit(Event::StageEnded { stage: Stage::Connect, ok: found.is_ok() });
+        let reached = (found?.connection, began.elapsed());
+        self.connection = Some(reached.clone());
+        Ok(reached)
+    }
+
+    async fn solve(&mut self, plan: &BuildPlan, cancel: &CancellationToken) -> Outcome<Built> {
+        let (connection, connect_time) = self.connect(cancel).await?;
+        let parts = &self.parts;
+        let inputs = Inputs {
+            connection,
+            connect_time: Some(connect_time),
+            docker: parts.docker.clone(),
+            login: parts.login.clone(),
+            variables: parts.variables.clone(),
+            ssh_agent: parts.ssh_agent.clone(),
+            directory: parts.directory.clone(),
+            state: parts.state.clone(),
+            stdin: None,
+            events: parts.events.clone(),
+            cancel: cancel.clone(),
+        };
+        pipeline::build(plan, inputs).await.map_err(|error| Box::new(Diagnostic::from(error)))
+    }
+
+    fn warn(&self, code: &'static str, message: String, hint: &str) {
+        let hint = Some(hint.to_owned());
+        self.parts.events.emit(Event::Warning(Warning { code, message, hint }));
+    }
+}
+
+impl Stages for Real<'_> {
+    async fn preflight(&mut self, resumed: bool, cancel: &CancellationToken) -> Outcome<()> {
+        if !resumed {
+            let (connection, _) = self.connect(cancel).await?;
+            for platform in unrunnable(&self.plan.build.platforms, &connection) {
+                self.warn(
+                    "EMULATION_MISSING",
+                    format!(
+                        "`{}` does not run {platform}: a `RUN` step for it ends with `exec format \
+                         error`",
+                        connection.address
+                    ),
+                    "register an emulator with the builder's kernel (`binfmt_misc`), or name a \
+                     builder of that platform",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    async fn build(&mut self, receipt: &mut Receipt, cancel: &CancellationToken) -> Outcome<()> {
+        receipt.dockerfile = dockerfile(&self.plan.build, &self.parts.directory);
+        let mut plan = BuildPlan { push: false, ..self.plan.build.clone() };
+        // The image stays with the builder: what follows pushes exactly this one.
+        plan.outputs.push(Output {
+            kind: OutputKind::Image,
+            attributes: BTreeMap::new(),
+            target: None,
+        });
+        let built = self.solve(&plan, cancel).await?;
+        receipt.llb_digest.clone_from(&built.build.llb_digest);
+        receipt.image = image(&built);
+        Ok(())
+    }
+
+    async fn push(&mut self, receipt: &mut Receipt, cancel: &CancellationToken) -> Outcome<()> {
+        let plan = BuildPlan { push: true, ..self.plan.build.clone() };
+        let built = self.solve(&plan, cancel).await?;
+        let pushed = Receipt { image: image(&built), ..Receipt::default() };
+        let (before, after) = (receipt.content(), pushed.content());
+        if !before.is_empty() && !after.is_empty() && before != after {
+            self.warn(
+                "IMAGE_CHANGED",
+                format!("what was pushed ({}) is not what was built before it", after.join(", ")),
+                "the context changed between build and push; what was pushed is deployed",
+            );
+        }
+        let pushed = pushed.image;
+        if pushed.is_none() {
+            let message = "the image was pushed, and its digest is not known";
+            return Err(Diagnostic::new("DIGEST_UNKNOWN", Exit::Push, message)
+                .with_fix("use a builder that tells digests, or a newer Docker")
+                .into());
+        }
+        receipt.image = pushed;
+        receipt.push = serde_json::to_value(&built.push).ok();
+        Ok(())
+    }
+
+    async fn is_current(
+        &mut self,
+        _receipt: &mut Receipt,
+        _cancel: &CancellationToken,
+    ) -> Outcome<bool> {
+        Err(no_rollout())
+    }
+
+    async fn rollout(&mut self, _: &mut Receipt, _: &CancellationToken) -> Outcome<()> {
+        Err(no_rollout())
+    }
+
+    async fn verify(&mut self, _: &mut Receipt, _: &CancellationToken) -> Outcome<()> {
+        Err(no_rollout())
+    }
+
+    async fn roll_back(&mut self, _: &mut Receipt, _: &CancellationToken) -> Outcome<()> {
+        Err(no_rollout())
+    }
+
+    async fn record(&mut self, receipt: &Receipt, cancel: &CancellationToken) {
+        let plan = &self.plan.record;
+        let limit = Duration::from_secs(plan.timeout_seconds);
+        let mut failures = Vec::new();
+        if let Some(command) = &plan.command {
+            let told = record::run(command, receipt, &self.parts.secrets, limit);
+            failures.extend(heeding(cancel, told).await);
+        }
+        if let Some(http) = &plan.http {
+            let token = http.token_env.as_ref().and_then(|name| self.parts.variables.get(name));
+            let told = record::post(&http.url, token, receipt, limit);
+            failures.extend(heeding(cancel, told).await);
+        }
+        for message in failures {
+            let hint = "the deploy stands, and its receipt is in `bk-sync history`";
+            self.warn("RECORD_FAILED", message, hint);
+        }
+    }
+
+    async fn release(&mut self) {}
+}
+
+fn no_rollout() -> Box<Diagnostic> {
+    Diagnostic::new("INTERNAL", Exit::Internal, "there is no cluster to roll out to").into()
+}
+
+/// What went wrong with telling somebody, in one line.
+async fn heeding(
+    cancel: &CancellationToken,
+    told: impl Future<Output = Result<(), record::SinkError>>,
+) -> Option<String> {
+    let error = tokio::select! {
+        told = told => told.err()?,
+        () = cancel.cancelled() => return Some("interrupted before everybody was told".to_owned()),
+    };
+    Some(match std::error::Error::source(&error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    })
+}
+
+/// The platforms of `wanted` that the builder says it cannot run steps for.
+fn unrunnable<'w>(wanted: &'w [String], connection: &Connection) -> Vec<&'w str> {
+    let builder = pipeline::builder::Builder::new(&connection.workers);
+    let known: Vec<String> = builder.platforms.iter().map(crate::llb::Platform::format).collect();
+    let runs = |platform: &str| {
+        known.is_empty()
+            || known.iter().any(|one| one == platform || one.starts_with(&format!("{platform}/")))
+    };
+    wanted.iter().map(String::as_str).filter(|platform| !runs(platform)).collect()
+}
+
+/// The image that a build made, as receipts have it.
+fn image(built: &Built) -> Option<ImageRecord> {
+    let image = built.image.as_ref()?;
+    let digest = image.digest.clone()?;
+    let manifest = |manifest: &pipeline::built::Manifest| ManifestRecord {
+        platform: manifest.platform.clone(),
+        digest: manifest.digest.clone(),
+        size: manifest.size,
+    };
+    Some(ImageRecord {
+        reference: match &image.name {
+            Some(name) => format!("{name}@{digest}"),
+            None => digest.clone(),
+        },
+        config_digest: image.config_digest.clone(),
+        manifests: image.manifests.iter().map(manifest).collect(),
+        tags: image.tags.clone(),
+        digest,
+    })
+}
+
+/// The Dockerfile by its content. None where the builder fetches it.
+fn dockerfile(plan: &BuildPlan, directory: &Path) -> Option<FileDigest> {
+    let path = match (&plan.file, &plan.context) {
+        (Some(file), Context::Directory(_)) if file != "-" => PathBuf::from(file),
+        (None, Context::Directory(context)) => context.join("Dockerfile"),
+        _ => return None,
+    };
+    let bytes = std::fs::read(directory.join(&path)).ok()?;
+    Some(FileDigest { path: path.display().to_string(), digest: record::digest(&bytes) })
+}

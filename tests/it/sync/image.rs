@@ -1,0 +1,166 @@
+//! `sync` without a cluster: what ends with the push.
+
+use super::{Project, repository};
+use crate::{
+    bed,
+    command::{Said, run, unique},
+};
+use serde_json::Value;
+
+/// A project whose image goes to `repository`, built for arm64 with a step that runs.
+fn project(builder: &str, repository: &str, more: &str) -> Project {
+    let base = bed::base_arm64();
+    let dockerfile = format!("FROM {base}\nCOPY greeting /greeting\nRUN cat /greeting > /said\n");
+    let config = format!(
+        "[build]\nbuilder = \"{builder}\"\nplatforms = [\"linux/arm64\"]\n\
+         [image]\nname = \"{repository}\"\ntags = [\"{{git.sha}}\", \"latest\"]\n{more}"
+    );
+    Project::new(&[
+        ("Dockerfile", &dockerfile),
+        ("greeting", &unique("hello")),
+        ("bk-sync.toml", &config),
+    ])
+}
+
+fn digest(receipt: &Value) -> &str {
+    receipt["image"]["digest"].as_str().unwrap_or_else(|| panic!("no digest: {receipt}"))
+}
+
+fn tag(reference: &str) -> String {
+    let said = run(std::process::Command::new(bed::program("skopeo"))
+        .args([
+            "inspect",
+            "--tls-verify=false",
+            "--format",
+            "{{.Digest}}",
+            "--override-arch",
+            "arm64",
+        ])
+        .arg(format!("docker://{reference}")));
+    said.stdout.trim().to_owned()
+}
+
+#[test]
+fn one_sync_pushes_both_tags_the_second_does_nothing_and_a_change_is_pushed() {
+    for builder in [bed::buildkitd(), bed::dockerd()] {
+        let repository = repository(bed::registry());
+        let project = project(builder, &repository, "");
+        let first = project.json(&["sync", "--reason", "because"], 0);
+        let receipt = &first["result"];
+        assert_eq!(receipt["outcome"], "done", "{first}");
+        let commit = project.git(&["rev-parse", "HEAD"]);
+        assert_eq!(receipt["git"]["commit"], commit.as_str());
+        assert_eq!(receipt["git"]["tree"], project.git(&["rev-parse", "HEAD^{tree}"]).as_str());
+        assert_eq!(receipt["reason"], "because");
+        assert!(receipt["llb_digest"].as_str().unwrap().starts_with("sha256:"));
+        assert!(receipt["dockerfile"]["digest"].as_str().unwrap().starts_with("sha256:"));
+        for name in [commit.as_str(), "latest"] {
+            assert_eq!(tag(&format!("{repository}:{name}")), digest(receipt), "{name}");
+        }
+
+        let second = project.run(&["sync"]);
+        assert_eq!(second.code, 0, "{}", second.stderr);
+        assert_eq!(
+            second.stdout,
+            format!("unchanged: {repository}@{} is pushed\n", digest(receipt))
+        );
+        assert_eq!(project.receipts().len(), 1, "nothing was done, so nothing is told");
+
+        project.write("greeting", &unique("changed"));
+        project.commit("change");
+        let third = project.json(&["sync"], 0);
+        assert_eq!(third["result"]["outcome"], "done");
+        assert_ne!(digest(&third["result"]), digest(receipt));
+        assert_eq!(third["result"]["reason"], "change");
+        let receipts = project.receipts();
+        assert_eq!(receipts.len(), 2);
+        assert_eq!(digest(&receipts[0]), digest(&third["result"]));
+    }
+}
+
+#[test]
+fn hooks_and_records_are_told_without_secrets_and_a_broken_one_fails_nothing() {
+    let repository = repository(bed::registry_token());
+    let (user, password) = bed::user();
+    let more = format!(
+        "[registry.\"{}\"]\nusername = \"{user}\"\nenv = \"REGISTRY_TOKEN\"\n\
+         [record]\ncommand = [\"sh\", \"-c\", \"cat > $0; env >> $0; exit 3\", \"{{{{out\", \"{{image}}\"]\n\
+         [[hook]]\nstage = \"push\"\nwhen = \"before\"\ncommand = [\"sh\", \"-c\", \"env > hook-env\"]\n",
+        bed::registry_token()
+    );
+    let project = project(bed::buildkitd(), &repository, &more);
+    project.write(".gitignore", "hook-env\n{out\n");
+    project.commit("ignore");
+    let said = run(project
+        .command(&["sync", "--format", "json"])
+        .env("REGISTRY_TOKEN", password)
+        .env("BK_SYNC_REGISTRY_USERNAME", user)
+        .env("BK_SYNC_REGISTRY_PASSWORD", password));
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let envelope: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(envelope["warnings"][0]["code"], "RECORD_FAILED", "{envelope}");
+    let told = std::fs::read_to_string(project.path().join("{out")).unwrap();
+    assert!(told.contains(digest(&envelope["result"])));
+    let hook = std::fs::read_to_string(project.path().join("hook-env")).unwrap();
+    assert!(hook.contains("HOME="), "{hook}");
+    for (place, text) in
+        [("record", &told), ("hook", &hook), ("stdout", &said.stdout), ("stderr", &said.stderr)]
+    {
+        assert!(!text.contains(password), "the password is in what {place} got");
+    }
+    for (path, content) in super::snapshot(project.stranger.path()) {
+        assert!(
+            !content.contains(
+                &format!("{:?}", password.as_bytes()).trim_matches(['[', ']']).to_owned()
+            ),
+            "the password is in {}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn a_refused_push_ends_with_12_and_the_receipt_says_so() {
+    let repository = repository(bed::registry_token());
+    let project = project(bed::buildkitd(), &repository, "");
+    let failed = project.json(&["sync"], 12);
+    let receipt = &failed["error"]["details"]["receipt"];
+    assert_eq!(receipt["failure"]["stage"], "push", "{failed}");
+    assert_eq!(receipt["stages"]["build"]["state"], "done");
+    assert_eq!(project.receipts()[0]["outcome"], "failed");
+    let (user, password) = bed::user();
+    let resumed = run(project
+        .command(&["sync", "--resume"])
+        .env("BK_SYNC_REGISTRY_USERNAME", user)
+        .env("BK_SYNC_REGISTRY_PASSWORD", password));
+    assert_eq!(resumed.code, 0, "{}", resumed.stderr);
+}
+
+#[test]
+fn a_stage_that_takes_longer_than_its_deadline_is_ended_on_the_builder() {
+    let repository = repository(bed::registry());
+    let project = project(bed::buildkitd(), &repository, "[deploy.deadlines]\nbuild = \"3s\"\n");
+    let base = bed::base_arm64();
+    let slow = format!("FROM {base}\nRUN echo {} && sleep 600\n", unique("slow"));
+    project.write("Dockerfile", &slow);
+    project.commit("slow");
+    let failed = project.json(&["sync"], 11);
+    assert_eq!(failed["error"]["code"], "STAGE_DEADLINE", "{failed}");
+    assert_eq!(failed["error"]["details"]["receipt"]["failure"]["stage"], "build");
+}
+
+#[test]
+fn history_prints_one_receipt_by_the_begin_of_its_id() {
+    let repository = repository(bed::registry());
+    let project = project(bed::buildkitd(), &repository, "");
+    project.json(&["sync"], 0);
+    let receipts = project.receipts();
+    let id = receipts[0]["id"].as_str().unwrap();
+    let one: Said = project.run(&["history", &id[..12]]);
+    let receipt: Value = serde_json::from_str(&one.stdout).unwrap();
+    assert_eq!(receipt["id"], id);
+    let none = project.json(&["history", "nope"], 2);
+    assert_eq!(none["error"]["code"], "RECEIPT_NOT_FOUND");
+    let list = project.run(&["history"]);
+    assert!(list.stdout.starts_with(id) && list.stdout.contains("done"), "{}", list.stdout);
+}
