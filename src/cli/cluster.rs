@@ -87,7 +87,7 @@ pub(super) async fn inputs(
 }
 
 /// Who we are to those who find our lock: a user, a host and what tells two runs apart.
-fn holder(environment: &Environment) -> String {
+pub(super) fn holder(environment: &Environment) -> String {
     let user = environment.non_empty("USER").or_else(|| environment.non_empty("LOGNAME"));
     // Where the system keeps it in neither place, a variable may name it.
     let host = ["/proc/sys/kernel/hostname", "/etc/hostname"]

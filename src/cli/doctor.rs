@@ -13,7 +13,10 @@ use clap::Args;
 use serde_json::json;
 use std::ffi::OsString;
 
-use super::{arguments::GlobalArguments, sync::DeployArguments};
+use super::{
+    arguments::GlobalArguments,
+    sync::{DeployArguments, Planned},
+};
 
 const EXAMPLES: &str = "Examples:
   bk-sync doctor                    one screen: each check with its finding and what mends it
@@ -38,7 +41,8 @@ impl DoctorArguments {
     pub(super) fn run(self, surroundings: Surroundings<'_>) -> Result<Exit, Box<Diagnostic>> {
         let Surroundings { global, environment, printer, .. } = surroundings;
         // What is not committed is a finding here, and no reason to stop.
-        let (plan, request, config) = self.deploy.with_dirty_allowed().plan(surroundings)?;
+        let planned = self.deploy.with_dirty_allowed().plan(surroundings)?;
+        let Planned { plan, request, config, cluster } = planned;
         let (chain, warnings) = credentials::chain(&plan.build, Some(&config), environment)?;
         let options = dial::Options {
             tls: tls::files(global)?,
@@ -54,6 +58,7 @@ impl DoctorArguments {
                 let mut checks = doctor::local(&local);
                 checks.extend(doctor::builder(&plan, &discovery, &options).await);
                 checks.extend(doctor::registry(&plan, &chain).await);
+                checks.extend(doctor::cluster(&plan, cluster, &cancel).await);
                 checks
             };
             tokio::select! {

@@ -1,9 +1,11 @@
 //! `init`.
 
-use super::environment::Environment;
+use super::{cluster::ClusterArguments, environment::Environment};
 use crate::{
+    cluster::Cluster,
     config::{Config, Draft, FILE_NAME, FoundWorkload, Git},
     diagnostic::{Diagnostic, Exit, NextAction, Printer},
+    pipeline::doctor,
     plan::normalize_platform,
 };
 use clap::Args;
@@ -41,6 +43,15 @@ pub(super) struct InitArguments {
     /// The image's repository [default: from the workload that runs it, or the git remote]
     #[arg(long, value_name = "REPOSITORY")]
     image: Option<String>,
+    /// The kubeconfig context whose workloads are looked at
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// The namespace that is looked at where not all can be [default: the context's]
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// Look at no cluster
+    #[arg(long)]
+    no_cluster: bool,
     /// Write to stdout, and no file
     #[arg(long)]
     stdout: bool,
@@ -51,7 +62,7 @@ impl InitArguments {
     pub(super) fn run(
         self,
         explicit: Option<&Path>,
-        _environment: &Environment,
+        environment: &Environment,
         printer: Printer,
     ) -> Result<Exit, Box<Diagnostic>> {
         let path = explicit.map_or_else(|| PathBuf::from(FILE_NAME), Path::to_owned);
@@ -65,7 +76,14 @@ impl InitArguments {
                     .with_fix("write `OS/ARCH[/VARIANT]`, such as `linux/arm64`")
             })?);
         }
-        let (workloads, no_cluster): (Vec<FoundWorkload>, _) = (Vec::new(), None);
+        let (workloads, no_cluster) = if self.no_cluster {
+            (Vec::new(), None)
+        } else {
+            match self.workloads(environment) {
+                Ok(workloads) => (workloads, None),
+                Err(reason) => (Vec::new(), Some(reason)),
+            }
+        };
         let draft = Draft {
             remote: Git::new(".").remote().ok(),
             dockerfiles: dockerfiles(Path::new(".")),
@@ -73,7 +91,7 @@ impl InitArguments {
             no_cluster,
             platforms,
             image: self.image,
-            context: None,
+            context: self.context,
         };
         let drafted = draft.write();
         // What we write must be what we read.
@@ -104,6 +122,26 @@ impl InitArguments {
             .success("init", &path.display().to_string(), &result, &[], &next)
             .map_err(|error| Diagnostic::new("INTERNAL", Exit::Internal, error.to_string()))?;
         Ok(Exit::Done)
+    }
+}
+
+impl InitArguments {
+    /// What runs in the cluster, or why that is not known.
+    fn workloads(&self, environment: &Environment) -> Result<Vec<FoundWorkload>, String> {
+        let settings = ClusterArguments {
+            context: self.context.clone(),
+            namespace: self.namespace.clone(),
+            ..ClusterArguments::default()
+        };
+        let settings = settings.settings(None, environment).map_err(|error| error.message)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| error.to_string())?;
+        runtime.block_on(async {
+            let cluster = Cluster::connect(&settings).await.map_err(|error| error.to_string())?;
+            doctor::workloads(&cluster).await
+        })
     }
 }
 

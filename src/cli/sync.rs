@@ -3,6 +3,7 @@
 use super::{
     arguments::GlobalArguments,
     build::{self, BuildArguments, Request},
+    cluster::{self, ClusterArguments},
     credentials,
     environment::Environment,
     execute, tls,
@@ -15,7 +16,7 @@ use crate::{
     event::{Event, Events, Warning},
     pipeline::{
         login::Login,
-        sync::{Deploy, Ended, Parts, Real, Resume},
+        sync::{ClusterParts, Deploy, Ended, Parts, Real, Resume},
     },
     plan::{BuildPlan, SyncPlan},
     record::{History, Outcome, Receipt},
@@ -76,6 +77,18 @@ pub(super) struct PlanArguments {
     deploy: DeployArguments,
 }
 
+/// A deploy that is planned, and what it is planned with.
+pub(super) struct Planned {
+    /// The deploy.
+    pub(super) plan: SyncPlan,
+    /// Its build, as it was asked for.
+    pub(super) request: Request,
+    /// The config file.
+    pub(super) config: Config,
+    /// What decides where images run.
+    pub(super) cluster: ClusterParts,
+}
+
 /// The flags that decide what a deploy does.
 #[derive(Args, Debug)]
 pub(super) struct DeployArguments {
@@ -95,6 +108,15 @@ pub(super) struct DeployArguments {
         help_heading = "Deploy options"
     )]
     kube_context: Option<String>,
+    /// The kubeconfig [default: `$KUBECONFIG`, else `~/.kube/config`, else the pod's account]
+    #[arg(long, value_name = "FILE", help_heading = "Deploy options")]
+    kubeconfig: Option<PathBuf>,
+    /// How long to wait for another deploy's lock [default: not at all]
+    #[arg(long, value_name = "TIME", help_heading = "Deploy options", value_parser = crate::config::parse_time)]
+    lock_wait: Option<Duration>,
+    /// Take another deploy's lock away
+    #[arg(long, help_heading = "Deploy options")]
+    lock_takeover: bool,
     /// The container whose image is set
     #[arg(long, value_name = "NAME", help_heading = "Deploy options")]
     container: Option<String>,
@@ -147,8 +169,8 @@ pub(super) struct Surroundings<'a> {
 impl PlanArguments {
     /// Writes what a deploy would do.
     pub(super) fn run(self, surroundings: Surroundings<'_>) -> Result<Exit, Box<Diagnostic>> {
-        let (plan, ..) = self.deploy.plan(surroundings)?;
-        print_plan("plan", &plan, surroundings.printer)
+        let planned = self.deploy.plan(surroundings)?;
+        print_plan("plan", &planned.plan, surroundings.printer)
     }
 }
 
@@ -156,12 +178,12 @@ impl SyncArguments {
     /// Deploys, and writes the receipt.
     pub(super) fn run(self, surroundings: Surroundings<'_>) -> Result<Exit, Box<Diagnostic>> {
         let Self { deploy, resume, dry_run } = self;
-        let (plan, request, config) = deploy.plan(surroundings)?;
+        let planned = deploy.plan(surroundings)?;
         if dry_run {
-            return print_plan("sync", &plan, surroundings.printer);
+            return print_plan("sync", &planned.plan, surroundings.printer);
         }
         let resume = if resume { Resume::FromLast } else { Resume::Anew };
-        run(&plan, &request, &config, resume, surroundings)
+        run(&planned, resume, surroundings)
     }
 }
 
@@ -172,10 +194,7 @@ impl DeployArguments {
     }
 
     /// The plan that flags, config file and environment make together.
-    pub(super) fn plan(
-        self,
-        surroundings: Surroundings<'_>,
-    ) -> Result<(SyncPlan, Request, Config), Box<Diagnostic>> {
+    pub(super) fn plan(self, surroundings: Surroundings<'_>) -> Result<Planned, Box<Diagnostic>> {
         let Surroundings { global, config, environment, .. } = surroundings;
         let mut config = config.cloned().ok_or_else(|| {
             Diagnostic::new(
@@ -218,7 +237,19 @@ impl DeployArguments {
         };
         let variable = |name: &str| environment.text(name);
         let plan = sync_plan(&config, &request.settings, build, overrides, variable)?;
-        Ok((plan, request, config))
+        let cluster = ClusterArguments {
+            namespace: plan.rollout.as_ref().and_then(|rollout| rollout.namespace.clone()),
+            context: plan.rollout.as_ref().and_then(|rollout| rollout.context.clone()),
+            kubeconfig: self.kubeconfig,
+            ..ClusterArguments::default()
+        };
+        let cluster = ClusterParts {
+            access: cluster.settings(Some(&config), environment)?,
+            holder: cluster::holder(environment),
+            lock_wait: self.lock_wait.unwrap_or_default(),
+            lock_takeover: self.lock_takeover,
+        };
+        Ok(Planned { plan, request, config, cluster })
     }
 }
 
@@ -270,13 +301,12 @@ fn print_plan(command: &str, plan: &SyncPlan, printer: Printer) -> Result<Exit, 
 
 /// Runs the deploy, and writes its receipt.
 fn run(
-    plan: &SyncPlan,
-    request: &Request,
-    config: &Config,
+    planned: &Planned,
     resume: Resume,
     surroundings: Surroundings<'_>,
 ) -> Result<Exit, Box<Diagnostic>> {
     let Surroundings { global, environment, printer, .. } = surroundings;
+    let Planned { plan, request, config, cluster } = planned;
     let (chain, warnings) = credentials::chain(&plan.build, Some(config), environment)?;
     let tokens = TokenClient::new(concat!("bk-sync/", env!("CARGO_PKG_VERSION")));
     let options = dial::Options {
@@ -302,7 +332,7 @@ fn run(
     let work = async |events: Events, cancel: CancellationToken| {
         let secrets = secret_variables(plan, config);
         let parts = parts(&events);
-        let mut stages = Real::new(plan, parts);
+        let mut stages = Real::new(plan, parts, cluster.clone());
         let deploy = Deploy {
             plan,
             history: history.as_ref(),

@@ -1,10 +1,12 @@
 //! `doctor`: everything that can be found wrong before a deploy, each with what mends it.
 
 mod builder;
+mod cluster;
 mod local;
 mod workspace;
 
 pub use builder::builder;
+pub use cluster::{cluster, workloads};
 pub use local::{Local, local, registry};
 
 use serde::Serialize;

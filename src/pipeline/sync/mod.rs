@@ -3,9 +3,12 @@
 //!
 //! [`Deploy`] knows the order and nothing else; what a stage does is behind [`Stages`].
 
+mod cluster;
 mod order;
 mod real;
 
+pub use cluster::ClusterParts;
+pub(super) use cluster::Target;
 pub use order::{Deploy, Ended, Resume};
 pub use real::{Parts, Real};
 

@@ -1,6 +1,6 @@
 //! The stages of a deploy as they are: on a builder, at a registry, in a cluster.
 
-use super::{Outcome, Stages};
+use super::{ClusterParts, Outcome, Stages, Target};
 use crate::{
     buildkit::{
         dial::{self, Connection},
@@ -52,12 +52,21 @@ pub struct Real<'a> {
     plan: &'a SyncPlan,
     parts: Parts,
     connection: Option<(Connection, Duration)>,
+    target: Option<Target<'a>>,
 }
 
 impl<'a> Real<'a> {
     /// The stages of `plan`, in these surroundings.
-    pub fn new(plan: &'a SyncPlan, parts: Parts) -> Self {
-        Self { plan, parts, connection: None }
+    pub fn new(plan: &'a SyncPlan, parts: Parts, cluster: ClusterParts) -> Self {
+        let target = Target::new(plan, cluster, parts.events.clone());
+        Self { plan, parts, connection: None, target }
+    }
+
+    fn target(&mut self) -> Outcome<&mut Target<'a>> {
+        self.target.as_mut().ok_or_else(|| {
+            let message = "there is no workload to roll out";
+            Box::new(Diagnostic::new("INTERNAL", Exit::Internal, message))
+        })
     }
 
     /// Reaches the builder; once.
@@ -108,6 +117,9 @@ impl<'a> Real<'a> {
 
 impl Stages for Real<'_> {
     async fn preflight(&mut self, resumed: bool, cancel: &CancellationToken) -> Outcome<()> {
+        if let Some(target) = &mut self.target {
+            target.preflight(cancel).await?;
+        }
         if !resumed {
             let (connection, _) = self.connect(cancel).await?;
             for platform in unrunnable(&self.plan.build.platforms, &connection) {
@@ -167,28 +179,37 @@ impl Stages for Real<'_> {
 
     async fn is_current(
         &mut self,
-        _receipt: &mut Receipt,
-        _cancel: &CancellationToken,
+        receipt: &mut Receipt,
+        cancel: &CancellationToken,
     ) -> Outcome<bool> {
-        Err(no_rollout())
+        self.target()?.is_current(receipt, cancel).await
     }
 
-    async fn rollout(&mut self, _: &mut Receipt, _: &CancellationToken) -> Outcome<()> {
-        Err(no_rollout())
+    async fn rollout(&mut self, receipt: &mut Receipt, cancel: &CancellationToken) -> Outcome<()> {
+        self.target()?.rollout(receipt, cancel).await
     }
 
     async fn verify(&mut self, _: &mut Receipt, _: &CancellationToken) -> Outcome<()> {
-        Err(no_rollout())
+        if self.plan.checks.is_empty() {
+            return Ok(());
+        }
+        let message = "the checks of `[verify]` cannot be made yet";
+        Err(Diagnostic::new("CHECKS_UNAVAILABLE", Exit::Verify, message)
+            .with_fix("take `[verify]` out of bk-sync.toml")
+            .into())
     }
 
-    async fn roll_back(&mut self, _: &mut Receipt, _: &CancellationToken) -> Outcome<()> {
-        Err(no_rollout())
+    async fn roll_back(&mut self, _: &mut Receipt, cancel: &CancellationToken) -> Outcome<()> {
+        self.target()?.roll_back(cancel).await
     }
 
     async fn record(&mut self, receipt: &Receipt, cancel: &CancellationToken) {
         let plan = &self.plan.record;
         let limit = Duration::from_secs(plan.timeout_seconds);
         let mut failures = Vec::new();
+        if let Some(target) = &mut self.target {
+            failures.extend(target.annotate(receipt, cancel).await.err());
+        }
         if let Some(command) = &plan.command {
             let told = record::run(command, receipt, &self.parts.secrets, limit);
             failures.extend(heeding(cancel, told).await);
@@ -205,10 +226,6 @@ impl Stages for Real<'_> {
     }
 
     async fn release(&mut self) {}
-}
-
-fn no_rollout() -> Box<Diagnostic> {
-    Diagnostic::new("INTERNAL", Exit::Internal, "there is no cluster to roll out to").into()
 }
 
 /// What went wrong with telling somebody, in one line.

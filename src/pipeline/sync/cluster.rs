@@ -1,0 +1,304 @@
+//! The part of a deploy that happens in a cluster: looking, rolling out, checking, going back.
+
+use super::Outcome;
+use crate::{
+    cluster::{AccessSettings, Cluster},
+    diagnostic::{Diagnostic, Exit},
+    event::Events,
+    image::reference::Reference,
+    pipeline::{
+        self, Error,
+        rollout::{RolloutFailure, RolloutInputs, Waiting, WorkloadStatus},
+    },
+    plan::{RolloutPlan, SyncPlan},
+    record::{self, ImageRecord, PodRecord, Receipt, ReplicaSetRecord, RolloutRecord},
+    rollout::{
+        OnFailure, PinnedImage, Provenance, Request, RolloutReport, WorkloadName,
+        api::resource,
+        preflight::Doubt,
+        report::{Outcome as Ended, PodReport, RevisionReport},
+        request::PlatformManifest,
+    },
+};
+use kube::{
+    Api,
+    api::{DynamicObject, Patch, PatchParams},
+};
+use serde_json::json;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// What stands for an image that is not built yet. It is never sent anywhere but in a dry run.
+const NO_DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
+
+/// What decides where and how images run.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterParts {
+    /// Which cluster, and as whom.
+    pub access: AccessSettings,
+    /// Who holds the lock, for those who find it taken.
+    pub holder: String,
+    /// How long another deploy's lock is waited for.
+    pub lock_wait: Duration,
+    /// Whether another deploy's lock is taken away.
+    pub lock_takeover: bool,
+}
+
+/// The workload of one deploy.
+#[derive(Debug)]
+pub(in crate::pipeline) struct Target<'a> {
+    plan: &'a SyncPlan,
+    rollout: &'a RolloutPlan,
+    parts: ClusterParts,
+    events: Events,
+    cluster: Option<Cluster>,
+}
+
+impl<'a> Target<'a> {
+    /// The workload that `plan` names; none where it names none.
+    pub(in crate::pipeline) fn new(
+        plan: &'a SyncPlan,
+        parts: ClusterParts,
+        events: Events,
+    ) -> Option<Self> {
+        let rollout = plan.rollout.as_ref()?;
+        Some(Self { plan, rollout, parts, events, cluster: None })
+    }
+
+    async fn inputs(&mut self, cancel: &CancellationToken) -> Outcome<RolloutInputs> {
+        let cluster = if let Some(cluster) = &self.cluster {
+            cluster.clone()
+        } else {
+            let connected = tokio::select! {
+                connected = Cluster::connect(&self.parts.access) => connected,
+                () = cancel.cancelled() => return Err(Box::new(Error::Interrupted.into())),
+            };
+            let cluster = connected
+                .map_err(|error| Box::new(Diagnostic::from(RolloutFailure::Access(error))))?;
+            self.cluster.insert(cluster).clone()
+        };
+        Ok(RolloutInputs {
+            cluster,
+            holder: self.parts.holder.clone(),
+            events: self.events.clone(),
+            cancel: cancel.clone(),
+        })
+    }
+
+    fn name(&self) -> Outcome<WorkloadName> {
+        let text = format!("{}/{}", self.rollout.kind, self.rollout.name);
+        text.parse().map_err(|error: crate::rollout::workload::NameError| {
+            Box::new(
+                Diagnostic::new("CONFIG_INVALID", Exit::Usage, error.to_string())
+                    .with_fix("write `deployment/NAME` as `rollout.workload`"),
+            )
+        })
+    }
+
+    /// What is asked of the cluster. Before the build there is no digest, and only platforms.
+    fn request(&self, image: Option<&ImageRecord>) -> Outcome<Request> {
+        let tag = self.plan.build.tags.first().cloned().unwrap_or_default();
+        let named = Reference::parse(&tag);
+        let repository = named.as_ref().map(Reference::name).unwrap_or_default();
+        let pinned = match image {
+            Some(image) => {
+                let mut pinned = PinnedImage::parse(&image.reference).map_err(|error| {
+                    Box::new(Diagnostic::new("INTERNAL", Exit::Internal, error.to_string()))
+                })?;
+                pinned.manifests = image
+                    .manifests
+                    .iter()
+                    .filter_map(|one| {
+                        Some(PlatformManifest {
+                            platform: one.platform.clone()?,
+                            digest: one.digest.clone(),
+                        })
+                    })
+                    .collect();
+                pinned
+            }
+            None => PinnedImage {
+                repository,
+                digest: NO_DIGEST.to_owned(),
+                tag: None,
+                manifests: self
+                    .plan
+                    .build
+                    .platforms
+                    .iter()
+                    .map(|platform| PlatformManifest {
+                        platform: platform.clone(),
+                        digest: NO_DIGEST.to_owned(),
+                    })
+                    .collect(),
+            },
+        };
+        let mut request = Request::new(vec![self.name()?], pinned);
+        request.container.clone_from(&self.rollout.container);
+        request.timeout = Duration::from_secs(self.rollout.timeout_seconds);
+        request.on_failure =
+            if self.rollout.rollback_on_failure { OnFailure::Rollback } else { OnFailure::Keep };
+        request.lock_wait = self.parts.lock_wait;
+        request.lock_takeover = self.parts.lock_takeover;
+        request.provenance = Provenance {
+            commit: self.plan.git.as_ref().map(|git| git.commit.clone()),
+            tag: named.ok().and_then(|named| named.tag().map(str::to_owned)),
+        };
+        Ok(request)
+    }
+
+    /// The cluster, reached.
+    pub(in crate::pipeline) async fn cluster(
+        &mut self,
+        cancel: &CancellationToken,
+    ) -> Outcome<Cluster> {
+        Ok(self.inputs(cancel).await?.cluster)
+    }
+
+    /// What speaks for and against a rollout, before there is an image.
+    pub(in crate::pipeline) async fn look(
+        &mut self,
+        cancel: &CancellationToken,
+    ) -> Outcome<Result<Vec<Doubt>, RolloutFailure>> {
+        let inputs = self.inputs(cancel).await?;
+        let request = self.request(None)?;
+        let checked = pipeline::rollout::preflight(&request, &inputs).await;
+        Ok(checked.map(|all| all.into_iter().flat_map(|one| one.doubts).collect()))
+    }
+
+    /// What runs now.
+    pub(in crate::pipeline) async fn status(
+        &mut self,
+        cancel: &CancellationToken,
+    ) -> Outcome<Option<WorkloadStatus>> {
+        let inputs = self.inputs(cancel).await?;
+        let name = self.name()?;
+        let report = pipeline::rollout::status(Some(&name), &inputs)
+            .await
+            .map_err(|failure| Box::new(Diagnostic::from(failure)))?;
+        Ok(report.workloads.into_iter().next())
+    }
+
+    /// Looks whether the rollout can come about, before there is an image.
+    pub(super) async fn preflight(&mut self, cancel: &CancellationToken) -> Outcome<()> {
+        self.look(cancel).await?.map(drop).map_err(|failure| Box::new(failure.into()))
+    }
+
+    /// Whether the image runs already, whole and ready.
+    pub(super) async fn is_current(
+        &mut self,
+        receipt: &mut Receipt,
+        cancel: &CancellationToken,
+    ) -> Outcome<bool> {
+        let cluster = self.cluster(cancel).await?;
+        let Some(status) = self.status(cancel).await? else { return Ok(false) };
+        let digest = receipt.image.as_ref().map(|image| image.digest.as_str());
+        let is_current = status.settled && digest.is_some() && status.digest.as_deref() == digest;
+        if is_current {
+            receipt.rollout = Some(self.seen(&cluster, &status, receipt));
+        }
+        Ok(is_current)
+    }
+
+    fn seen(&self, cluster: &Cluster, status: &WorkloadStatus, receipt: &Receipt) -> RolloutRecord {
+        let before = receipt.rollout.as_ref().and_then(|before| before.previous_image.clone());
+        RolloutRecord {
+            context: cluster.context.clone(),
+            namespace: cluster.namespace.clone(),
+            workload: status.workload.to_string(),
+            container: self.rollout.container.clone().unwrap_or_default(),
+            previous_image: before,
+            changed: false,
+            replica_set: status.revision.as_ref().map(revision),
+            pods: status.pods.iter().map(pod).collect(),
+        }
+    }
+
+    /// Gives the workload the image, and waits for it.
+    pub(super) async fn rollout(
+        &mut self,
+        receipt: &mut Receipt,
+        cancel: &CancellationToken,
+    ) -> Outcome<()> {
+        let inputs = self.inputs(cancel).await?;
+        let request = self.request(receipt.image.as_ref())?;
+        match pipeline::rollout::rollout(&request, inputs).await {
+            Ok(report) => {
+                Self::note(&report, receipt);
+                Ok(())
+            }
+            Err(failure) => {
+                let (RolloutFailure::Failed(report) | RolloutFailure::Interrupted(Some(report))) =
+                    &failure
+                else {
+                    return Err(Box::new(failure.into()));
+                };
+                Self::note(report, receipt);
+                let back = report.workloads.first().and_then(|one| one.rollback.as_ref());
+                receipt.rolled_back = back
+                    .map(|back| back.outcome == crate::rollout::report::RollbackOutcome::Verified);
+                Err(Box::new(failure.into()))
+            }
+        }
+    }
+
+    fn note(report: &RolloutReport, receipt: &mut Receipt) {
+        let Some(one) = report.workloads.first() else { return };
+        receipt.rollout = Some(RolloutRecord {
+            context: report.context.clone(),
+            namespace: one.namespace.clone(),
+            workload: one.workload.to_string(),
+            container: one.containers.join(","),
+            previous_image: one.previous_image.clone(),
+            changed: one.outcome != Ended::Unchanged,
+            replica_set: one.revision.as_ref().map(revision),
+            pods: one.pods.iter().map(pod).collect(),
+        });
+    }
+
+    /// Brings back the image that ran before.
+    pub(super) async fn roll_back(&mut self, cancel: &CancellationToken) -> Outcome<()> {
+        let inputs = self.inputs(cancel).await?;
+        let waiting = Waiting {
+            timeout: Duration::from_secs(self.rollout.timeout_seconds),
+            settle: None,
+            lock_wait: self.parts.lock_wait,
+            lock_takeover: self.parts.lock_takeover,
+        };
+        let name = self.name()?;
+        let back = pipeline::rollout::rollback(&name, &waiting, inputs).await;
+        back.map(drop).map_err(|failure| Box::new(failure.into()))
+    }
+
+    /// Writes the receipt's facts beside the workload: not into its template, so that no pod is
+    /// started anew.
+    pub(super) async fn annotate(
+        &mut self,
+        receipt: &Receipt,
+        cancel: &CancellationToken,
+    ) -> Result<(), String> {
+        let inputs = self.inputs(cancel).await.map_err(|error| error.message)?;
+        let name = self.name().map_err(|error| error.message)?;
+        let cluster = inputs.cluster;
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource(name.kind));
+        let change = json!({ "metadata": { "annotations": record::annotations(receipt) } });
+        let parameters =
+            PatchParams { field_manager: Some("bk-sync".to_owned()), ..PatchParams::default() };
+        let patch = Patch::Merge(&change);
+        tokio::select! {
+            done = api.patch_metadata(&name.name, &parameters, &patch) => {
+                done.map(drop).map_err(|error| format!("{name} could not be annotated: {error}"))
+            }
+            () = cancel.cancelled() => Err("interrupted before the workload was annotated".to_owned()),
+        }
+    }
+}
+
+fn pod(pod: &PodReport) -> PodRecord {
+    PodRecord { name: pod.name.clone(), uid: pod.uid.clone(), node: pod.node.clone() }
+}
+
+fn revision(revision: &RevisionReport) -> ReplicaSetRecord {
+    ReplicaSetRecord { name: revision.name.clone(), uid: revision.uid.clone() }
+}
