@@ -74,6 +74,8 @@ platform = "linux/arm64"
 [plugins."io.containerd.cri.v1.runtime"]
 netns_mounts_under_state_dir = true
 enable_cdi = false
+# Where this machine's root may not lower it, runc would fail at it.
+restrict_oom_score_adj = true
 [plugins."io.containerd.cri.v1.runtime".cni]
 bin_dirs = ["$BED_TOOLS/usr/lib/cni"]
 conf_dir = "$cni"
@@ -120,6 +122,8 @@ evictionHard: {memory.available: 50Mi}
 podLogsDir: $BED_NODE/pod-logs
 volumePluginDir: $BED_NODE/volume-plugins
 resolvConf: /etc/resolv.conf
+clusterDNS: [10.213.96.10]
+clusterDomain: cluster.local
 serializeImagePulls: false
 maxPods: 60
 registerWithTaints: [{key: bk-sync.test/node, value: real, effect: NoSchedule}]

@@ -43,7 +43,7 @@ this with the pod as its data; scripts/bed/kwok.sh puts a line before it that se
 {{- $ends := "Error" -}}
 {{- $message := "" -}}
 {{- $reason := $fail -}}
-{{- $pull := printf "failed to pull and unpack image %q: failed to resolve image:" $image -}}
+{{- $pull := printf "failed to pull and unpack image %q: failed to resolve reference %q:" $image $image -}}
 {{- if or (hasPrefix "ErrImagePull" $fail) (eq $fail "ImagePullBackOff") (eq $fail "InitErrImagePull") -}}
   {{- $reason = "ErrImagePull" -}}
   {{- $message = printf "rpc error: code = NotFound desc = %s %s: not found" $pull $image -}}
