@@ -32,7 +32,7 @@ before=$(surroundings)
 
 step "it starts from nothing"
 services all
-for name in BUILDKITD BUILDKITD_TLS DOCKERD DOCKERD_GRAPHDRIVER REGISTRY REGISTRY_TOKEN REGISTRY_BASIC BASE_ARM64 DOCKER_CONTAINER SSH REGISTRY_SECOND KUBECONFIG; do
+for name in BUILDKITD BUILDKITD_TLS DOCKERD DOCKERD_GRAPHDRIVER REGISTRY REGISTRY_TOKEN REGISTRY_BASIC BASE_ARM64 DOCKER_CONTAINER SSH REGISTRY_SECOND KUBECONFIG REAL_NODE KUBE_POD; do
   grep -q "^BK_SYNC_TEST_$name=." target/services-check.env || die "BK_SYNC_TEST_$name is not in target/services-check.env"
 done
 
@@ -65,7 +65,8 @@ kill "$bystander"
 step "nothing is left, and the surroundings are as before"
 ! pgrep -fl "$run|$state" >>"$log" || die "processes are left"
 ! grep -F "$state" /proc/mounts >>"$log" || die "mounts are left"
-! ip link show bksync2 >>"$log" 2>&1 || die "the bridge is left"
+for bridge in bksync2 bksync3 bksync5; do ! ip link show "$bridge" >>"$log" 2>&1 || die "the bridge $bridge is left"; done
+! ls -d /sys/fs/cgroup/*/bk-sync-testbed-check >>"$log" 2>&1 || die "control groups are left"
 [ ! -e target/services-check.env ] || die "target/services-check.env is left"
 [ "$(surroundings)" = "$before" ] || { diff <(echo "$before") <(surroundings) >>"$log" || true; die "the surroundings changed"; }
 step "all held"

@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # The cluster's one real node: kubelet, containerd and runc, with a bridge for its pods. It pulls from the bed's registries
-# and runs arm64 images under emulation. Only pods that ask for it come here: label and taint bk-sync.test/node=real.
+# and runs arm64 images under emulation; but its containerd is amd64's, so of an index it looks for that: an arm64 image
+# has to be a manifest of its own (`--provenance=false`), and an index without amd64 is "no match for platform".
+# Only pods that ask for it come here: label and taint bk-sync.test/node=real.
 
 readonly BED_NODE=$BED_STATE/node
 readonly BED_NODE_RUN=$BED_RUN/node
@@ -64,13 +66,10 @@ stream_server_address = "127.0.0.1"
 stream_server_port = "$BED_PORT_KUBELET_STREAMING"
 [plugins."io.containerd.cri.v1.images"]
 snapshotter = "overlayfs"
-use_local_image_pull = true
 [plugins."io.containerd.cri.v1.images".pinned_images]
 sandbox = "127.0.0.1:$BED_PORT_REGISTRY/$BED_PAUSE:multi"
 [plugins."io.containerd.cri.v1.images".registry]
 config_path = "$certs"
-[plugins."io.containerd.cri.v1.images".runtime_platforms.runc]
-platform = "linux/arm64"
 [plugins."io.containerd.cri.v1.runtime"]
 netns_mounts_under_state_dir = true
 enable_cdi = false

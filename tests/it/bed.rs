@@ -88,6 +88,16 @@ pub fn kube_audit_log() -> &'static Path {
     Path::new(part("BK_SYNC_TEST_KUBE_AUDIT_LOG"))
 }
 
+/// The cluster's node that runs containers: label and taint `bk-sync.test/node=real`. The others are kwok's.
+pub fn real_node() -> &'static str {
+    part("BK_SYNC_TEST_REAL_NODE")
+}
+
+/// A BuildKit in a pod of [`real_node`], as a `--builder` address.
+pub fn kube_pod() -> &'static str {
+    part("BK_SYNC_TEST_KUBE_POD")
+}
+
 /// Name and password of the user who may push to [`registry_token`] and [`registry_basic`].
 pub fn user() -> (&'static str, &'static str) {
     (part("BK_SYNC_TEST_USERNAME"), part("BK_SYNC_TEST_PASSWORD"))
@@ -188,6 +198,7 @@ fn every_part_of_the_bed_is_there() {
         assert!(Path::new(&program(name)).is_file());
     }
     assert!(docker_container().starts_with("docker-container://"));
+    assert!(kube_pod().starts_with("kube-pod://") && !real_node().is_empty());
     for reference in [base_arm64(), base_multi(), base_debian_arm64()] {
         assert!(reference.starts_with(registry()), "`{reference}` is not in the bed's registry");
     }
