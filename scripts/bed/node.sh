@@ -149,13 +149,13 @@ node_stop() {
     quietly bed_kubectl delete pods --all-namespaces --field-selector "spec.nodeName=$BED_REAL_NODE" --grace-period 1 --timeout 20s || true
   fi
   stop_daemon kubelet
-  find /sys/fs/cgroup/*"$BED_NODE_CGROUP" -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u | while read -r pid; do kill -KILL "$pid" 2>/dev/null || true; done
+  find /sys/fs/cgroup/*"$BED_NODE_CGROUP" -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u | while read -r pid; do kill -KILL "$pid" 2>/dev/null; done || true
   stop_daemon containerd-node
   kill_shims "$BED_NODE_SOCKET"
   for hierarchy in /sys/fs/cgroup/*"$BED_NODE_CGROUP"; do
     [ ! -d "$hierarchy" ] || find "$hierarchy" -depth -type d -exec rmdir {} + 2>/dev/null || true
   done
-  sed -n "s|^[^ ]* \\($BED_NODE_RUN/[^ ]*\\|$BED_NODE/[^ ]*\\) .*|\\1|p" /proc/mounts | sort -r | while read -r mount; do umount --lazy "$mount" || true; done
+  cut -d' ' -f2 /proc/mounts | grep -e "^$BED_NODE_RUN/" -e "^$BED_NODE/" | sort -r | while read -r mount; do umount --lazy "$mount"; done || true
   if [ -e "$BED_NODE_RUN/bridge" ]; then ip link delete "$BED_POD_BRIDGE" 2>/dev/null || true; fi
   rm -rf "$BED_NODE_RUN" "$BED_NODE/kubelet" "$BED_NODE/pod-logs"
 }
