@@ -124,6 +124,7 @@ resolvConf: /etc/resolv.conf
 clusterDNS: [10.213.96.10]
 clusterDomain: cluster.local
 serializeImagePulls: false
+nodeStatusReportFrequency: 10s
 maxPods: 60
 registerWithTaints: [{key: bk-sync.test/node, value: real, effect: NoSchedule}]
 YAML
@@ -133,13 +134,36 @@ YAML
 }
 kubelet_ready() { daemon_pid kubelet && answers_ok "http://127.0.0.1:$BED_PORT_KUBELET_HEALTH/healthz"; }
 
-# The kubelet says what it was compiled for; under emulation the node runs arm64, and that is what its label shall say.
+# The kubelet says that the node is what it was compiled for, again and again. Under emulation the node runs arm64, so the
+# API server puts that into whatever the kubelet writes.
 real_node_start() {
-  wait_until 60 real_node_answers && bed_kubectl label --overwrite node "$BED_REAL_NODE" kubernetes.io/arch=arm64 >"$BED_LOGS/real-node.log" 2>&1
+  bed_kubectl apply -f - >"$BED_LOGS/real-node.log" 2>&1 <<YAML
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingAdmissionPolicy
+metadata: {name: bk-sync-testbed-real-node}
+spec:
+  matchConstraints:
+    resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [nodes, nodes/status]}]
+  matchConditions: [{name: is-the-real-node, expression: object.metadata.name == "$BED_REAL_NODE" && has(object.metadata.labels)}]
+  failurePolicy: Fail
+  reinvocationPolicy: Never
+  mutations:
+  - patchType: JSONPatch
+    jsonPatch:
+      expression: >-
+        [JSONPatch{op: "add", path: "/metadata/labels/" + jsonpatch.escapeKey("kubernetes.io/arch"), value: "arm64"},
+         JSONPatch{op: "add", path: "/status/nodeInfo/architecture", value: "arm64"}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingAdmissionPolicyBinding
+metadata: {name: bk-sync-testbed-real-node}
+spec: {policyName: bk-sync-testbed-real-node}
+YAML
 }
-real_node_ready() { [ "$(real_node 'jsonpath={.metadata.labels.kubernetes\.io/arch} {.status.conditions[?(@.type=="Ready")].status}')" = "arm64 True" ]; }
+real_node_ready() {
+  [ "$(real_node 'jsonpath={.metadata.labels.kubernetes\.io/arch} {.status.nodeInfo.architecture} {.status.conditions[?(@.type=="Ready")].status}')" = "arm64 arm64 True" ]
+}
 real_node_env() { echo "BK_SYNC_TEST_REAL_NODE=$BED_REAL_NODE"; }
-real_node_answers() { [ "$(real_node 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')" = True ]; }
 real_node() { bed_kubectl get node "$BED_REAL_NODE" -o "$1"; }
 
 # node_stop: its pods first, while there is a kubelet that knows how, then whatever is left of them.
