@@ -4,7 +4,7 @@
 #   services.sh all     everything (needs Go, or fetches Debian's)       = make services
 #   services.sh demo    Docker, the open registry, arm64 emulation and the base images; no Go
 #   services.sh status  what runs
-#   services.sh stop PART, start PART, restart PART      one part of it, for tests of what happens then
+#   services.sh stop PART, kill PART, start PART, restart PART      one part of it, for tests of what happens then
 #   services.sh down    end exactly what was started                     = make services-down
 #   services.sh forget  down, and forget the data too
 #   services.sh purge   forget, and remove what was fetched and built as well
@@ -34,7 +34,7 @@ main() {
   local mode=${1:-all}
   case $mode in
     demo | all | down | forget | purge | status) ;;
-    stop | start | restart) [[ " $all_parts " = *" ${2:-} "* ]] || die "\`$mode\` needs one of these parts: $all_parts" ;;
+    stop | kill | start | restart) [[ " $all_parts " = *" ${2:-} "* ]] || die "\`$mode\` needs one of these parts: $all_parts" ;;
     *) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
   esac
   if [ "$mode" = status ]; then status; return; fi
@@ -46,6 +46,7 @@ main() {
     forget) down; rm -rf "$BED_STATE" "$BED_RUN" ;;
     purge) down; rm -rf "$BED_STATE" "$BED_RUN" "$BED_CACHE" ;;
     stop) stop_part "$2" ;;
+    kill) kill -KILL "$(daemon_pid "${2//_/-}")" || die "$2 does not run" ;;
     start) quietly "${2}_ready" || bring_up "$2" ;;
     restart) stop_part "$2"; bring_up "$2" ;;
     demo | all) up "$mode" ;;
