@@ -35,11 +35,15 @@ kwok_start() {
     kwok_pod_stages
     kwok_logs
   } >"$BED_KWOK/kwok.yaml"
+  kwok_sources >"$BED_KWOK/sources"
   # What a kwok before this one held, or it would wait for these to expire.
   bed_kubectl delete leases --namespace kube-node-lease --all >"$BED_LOGS/kwok-leases.log" 2>&1 || return 1
   start_daemon kwok "$(readlink -f "$BED_BIN/kwok")" --config "$BED_KWOK/kwok.yaml" --kubeconfig "$BED_CLUSTER/kwok.kubeconfig" --v=WARN
 }
-kwok_ready() { daemon_pid kwok && answers_ok "https://127.0.0.1:$BED_PORT_KWOK/healthz" --insecure; }
+# It runs, and what it runs is what these files say now.
+kwok_ready() { daemon_pid kwok && [ "$(kwok_sources)" = "$(cat "$BED_KWOK/sources")" ] && answers_ok "https://127.0.0.1:$BED_PORT_KWOK/healthz" --insecure; }
+
+kwok_sources() { cat "$BED_CHECKOUT/scripts/bed/kwok.sh" "$BED_KWOK_TEMPLATES"/*.tpl "$BED_KWOK_TEMPLATES/ends.yaml" | sha256sum; }
 
 kwok_nodes_start() {
   local node

@@ -43,30 +43,30 @@ this with the pod as its data; scripts/bed/kwok.sh puts a line before it that se
 {{- $ends := "Error" -}}
 {{- $message := "" -}}
 {{- $reason := $fail -}}
-{{- $pull := printf "failed to pull and unpack image %q: failed to resolve reference %q:" $image $image -}}
+{{- $pull := printf "failed to pull and unpack image %q: failed to resolve image:" $image -}}
 {{- if or (hasPrefix "ErrImagePull" $fail) (eq $fail "ImagePullBackOff") (eq $fail "InitErrImagePull") -}}
   {{- $reason = "ErrImagePull" -}}
   {{- $message = printf "rpc error: code = NotFound desc = %s %s: not found" $pull $image -}}
   {{- if has $fail (list "ErrImagePull-denied" "ErrImagePull-secret") -}}
-    {{- $message = printf "rpc error: code = Unknown desc = %s pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed" $pull -}}
+    {{- $message = printf "%s pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed" $pull -}}
   {{- else if eq $fail "ErrImagePull-unauthorized" -}}
-    {{- $message = printf "rpc error: code = Unknown desc = %s failed to authorize: failed to fetch anonymous token: unexpected status from GET request to https://auth.example.test/token?scope=repository%%3Aapp%%3Apull&service=registry.example.test: 401 Unauthorized" $pull -}}
+    {{- $message = printf "%s failed to authorize: failed to fetch anonymous token: unexpected status from GET request to https://auth.example.test/token?scope=repository%%3Aapp%%3Apull&service=registry.example.test: 401 Unauthorized" $pull -}}
   {{- else if eq $fail "ErrImagePull-forbidden" -}}
-    {{- $message = printf "rpc error: code = Unknown desc = %s unexpected status from HEAD request to https://registry.example.test/v2/app/manifests/latest: 403 Forbidden" $pull -}}
+    {{- $message = printf "%s unexpected status from HEAD request to https://registry.example.test/v2/app/manifests/latest: 403 Forbidden" $pull -}}
   {{- else if eq $fail "ErrImagePull-platform" -}}
-    {{- $message = printf "rpc error: code = NotFound desc = failed to pull and unpack image %q: no match for platform in manifest: not found" $image -}}
+    {{- $message = printf "rpc error: code = NotFound desc = get image config descriptor: no match for platform in manifest sha256:%s: not found" (sha256sum $image) -}}
   {{- else if eq $fail "ErrImagePull-timeout" -}}
-    {{- $message = printf "rpc error: code = DeadlineExceeded desc = %s failed to do request: Head \"https://registry.example.test/v2/app/manifests/latest\": dial tcp 192.0.2.10:443: i/o timeout" $pull -}}
+    {{- $message = printf "%s failed to do request: Head \"https://registry.example.test/v2/app/manifests/latest\": dial tcp 192.0.2.10:443: i/o timeout" $pull -}}
   {{- else if eq $fail "ErrImagePull-dns" -}}
-    {{- $message = printf "rpc error: code = Unknown desc = %s failed to do request: Head \"https://registry.example.test/v2/app/manifests/latest\": dial tcp: lookup registry.example.test on 192.0.2.53:53: no such host" $pull -}}
+    {{- $message = printf "%s failed to do request: Head \"https://registry.example.test/v2/app/manifests/latest\": dial tcp: lookup registry.example.test on 192.0.2.53:53: no such host" $pull -}}
   {{- else if eq $fail "ErrImagePull-tls" -}}
-    {{- $message = printf "rpc error: code = Unknown desc = %s failed to do request: Head \"https://registry.example.test/v2/app/manifests/latest\": tls: failed to verify certificate: x509: certificate signed by unknown authority" $pull -}}
+    {{- $message = printf "%s failed to do request: Head \"https://registry.example.test/v2/app/manifests/latest\": tls: failed to verify certificate: x509: certificate signed by unknown authority" $pull -}}
   {{- else if eq $fail "ErrImagePull-disk" -}}
-    {{- $message = printf "rpc error: code = Unknown desc = failed to pull and unpack image %q: failed to extract layer sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef: write /var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/7/fs/app: no space left on device" $image -}}
+    {{- $message = printf "failed to pull and unpack image %q: failed to extract layer sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef: write /var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/7/fs/app: no space left on device" $image -}}
   {{- end -}}
 {{- else if eq $fail "RateLimited" -}}
   {{- $reason = "ErrImagePull" -}}
-  {{- $message = printf "rpc error: code = Unknown desc = %s unexpected status from HEAD request to https://registry.example.test/v2/app/manifests/latest: 429 Too Many Requests\ntoomanyrequests: You have reached your unauthenticated pull rate limit." $pull -}}
+  {{- $message = printf "%s unexpected status from HEAD request to https://registry.example.test/v2/app/manifests/latest: 429 Too Many Requests\ntoomanyrequests: You have reached your unauthenticated pull rate limit." $pull -}}
 {{- else if eq $fail "RegistryUnavailable" -}}
   {{- $message = printf "rpc error: code = Unavailable desc = %s unexpected status from HEAD request to https://registry.example.test/v2/app/manifests/latest: 503 Service Unavailable" $pull -}}
 {{- else if eq $fail "InvalidImageName" -}}
