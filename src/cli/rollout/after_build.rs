@@ -31,7 +31,7 @@ use std::{
 #[command(after_help = build::EXAMPLES)]
 pub(in crate::cli) struct BuildCommand {
     #[command(flatten)]
-    build: BuildArguments,
+    pub(in crate::cli) build: BuildArguments,
     /// Roll the pushed image out to this workload, and wait until its pods are proven
     #[arg(long = "rollout", value_name = "KIND/NAME", help_heading = "Rollout options")]
     workloads: Vec<String>,

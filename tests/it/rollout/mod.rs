@@ -4,6 +4,7 @@
 mod diagnoses;
 mod endings;
 mod locks;
+mod real;
 mod refusals;
 mod scale;
 mod shop;

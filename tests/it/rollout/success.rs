@@ -1,8 +1,12 @@
 //! Rollouts that come about, of every kind and strategy.
 
-use super::shop::{Kind, Shop, digest, name_of, new, old, other, workload};
-use crate::command::{run, succeed};
+use super::shop::{Kind, Rolled, Shop, digest, name_of, new, old, other, workload};
+use crate::{
+    bed,
+    command::{run, succeed, unique, write_files},
+};
 use serde_json::{Value, json};
+use std::time::Instant;
 
 /// A rollout that comes about: two proven pods, by kubectl's word too.
 fn comes_about(object: &Value) -> Shop {
@@ -267,4 +271,47 @@ fn rollback_goes_back_to_the_image_before_and_status_tells() {
         "{}",
         text.stdout
     );
+}
+
+/// A build of a small image for `platform` that is rolled out to `web`, as JSON.
+fn from_source(shop: &Shop, platform: &str) -> Rolled {
+    let context = tempfile::tempdir().unwrap();
+    let word = unique("word");
+    write_files(
+        context.path(),
+        &[("Dockerfile", "FROM scratch\nCOPY word /word\n"), ("word", &word)],
+    );
+    let name = format!("{}/rollout/{}:1", bed::registry(), unique("app"));
+    let began = Instant::now();
+    let mut command = shop.bk_sync();
+    command
+        .args(["--builder", bed::buildkitd(), "--format", "json", "--progress", "plain"])
+        .args(["build", "--platform", platform, "-t", &name, "--push"])
+        .args(["--rollout", "deployment/web", "-n", &shop.namespace])
+        .arg(context.path());
+    Rolled::new(run(&mut command), began.elapsed())
+}
+
+#[test]
+fn one_command_goes_from_source_to_proven_pods() {
+    let shop = Shop::with(&workload(Kind::Deployment));
+    let rolled = from_source(&shop, "linux/arm64");
+    rolled.ended(0, "");
+    let result = &rolled.json["result"];
+    let digest = result["image"]["digest"].as_str().unwrap();
+    let report = &result["rollout"]["workloads"][0];
+    assert_eq!(report["outcome"], "rolled_out", "{report:#}");
+    for pod in report["pods"].as_array().unwrap() {
+        assert_eq!(pod["image_id"], digest);
+    }
+    assert!(shop.image("deployment/web").ends_with(digest));
+}
+
+#[test]
+fn an_image_that_no_node_could_run_is_refused_before_it_is_built() {
+    let shop = Shop::with(&workload(Kind::Deployment));
+    let rolled = from_source(&shop, "linux/amd64");
+    rolled.ended(17, "ARCH_MISMATCH");
+    assert_eq!(shop.image("deployment/web"), old());
+    assert!(!rolled.stderr.contains("COPY word"), "it was built: {}", rolled.stderr);
 }
