@@ -1,7 +1,6 @@
 //! The arguments as typed by the user: what clap parses, before anything is decided.
 
 use super::{
-    build::BuildArguments,
     builder::BuilderArguments,
     check::CheckArguments,
     doctor::DoctorArguments,
@@ -10,7 +9,7 @@ use super::{
     init::InitArguments,
     llb::LlbArguments,
     rollback::RollbackArguments,
-    rollout::RolloutArguments,
+    rollout::{BuildCommand, RolloutArguments},
     status::StatusArguments,
     sync::{PlanArguments, SyncArguments},
 };
@@ -44,7 +43,7 @@ pub(super) struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    Build(Box<BuildArguments>),
+    Build(Box<BuildCommand>),
     Builder(BuilderArguments),
     Check(Box<CheckArguments>),
     Doctor(Box<DoctorArguments>),

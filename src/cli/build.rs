@@ -19,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const EXAMPLES: &str = "Examples:
+pub(super) const EXAMPLES: &str = "Examples:
   bk-sync build .                                     build ./Dockerfile for the builder's platform
   bk-sync build -t ghcr.io/me/app:1 --push .          push it; stdout is ghcr.io/me/app:1@sha256:…
   bk-sync build --platform linux/amd64,linux/arm64 -t ghcr.io/me/app:1 --push .
@@ -37,7 +37,6 @@ const MAX_SECRET: u64 = 500 * 1024;
 /// The context is a directory, `-` (a tar archive or a bare Dockerfile on stdin), a git URL, or the
 /// http(s) URL of an archive. Without one it is the context of bk-sync.toml, else `.`.
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
 pub(super) struct BuildArguments {
     /// Where the files of the build come from
     #[arg(value_name = "CONTEXT")]

@@ -33,12 +33,7 @@ use crate::{
 };
 use arguments::{Arguments, Command, FormatChoice, GlobalArguments};
 use clap::{Parser, error::ErrorKind};
-use std::{
-    ffi::OsString,
-    io::{self, IsTerminal},
-    path::Path,
-    process::ExitCode,
-};
+use std::{ffi::OsString, path::Path, process::ExitCode};
 
 /// Runs a command line, the program's name first, and says how it ended.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> ExitCode {
@@ -59,15 +54,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         Command::Builder(builder) => builder.run(global, config.as_ref(), environment, printer),
         Command::Init(init) => init.run(global.config.as_deref(), environment, printer),
         Command::Build(build) => {
-            let surroundings = build::Surroundings {
-                environment,
-                stdout_is_terminal: io::stdout().is_terminal(),
-                stdout_is_json: printer.format() == Format::Json,
-            };
             let config = config.as_ref();
-            let request = build.request(global, config, surroundings)?;
-            let surroundings = execute::Surroundings { global, config, environment, printer };
-            execute::build(&request, surroundings)
+            build.run(execute::Surroundings { global, config, environment, printer })
         }
         Command::Check(check) => check.run(global, config.as_ref(), environment, printer),
         Command::Doctor(doctor) => {

@@ -138,7 +138,8 @@ pub async fn check(
             }
         }
     }
-    if refusals.is_empty() && !change.is_empty() {
+    // Before a build there is no digest that could be tried.
+    if refusals.is_empty() && !change.is_empty() && !request.image.digest.is_empty() {
         refusals.extend(dry_run(cluster, request, &workload, &change).await);
     }
     let (platforms, secrets) = futures::join!(

@@ -91,7 +91,9 @@ pub enum Outcome {
     Failed,
     /// Ended by whoever started it; the cluster goes on with it.
     Interrupted,
-    /// The lock was taken from us, or the cluster was not reached any more.
+    /// The lock was taken from us, or could not be kept.
+    LockLost,
+    /// The cluster was not reached any more.
     Lost,
     /// Every pod runs it and was seen to be ready.
     RolledOut,

@@ -227,6 +227,29 @@ fn help_of_build_lists_every_flag() {
           --ulimit <NAME=SOFT[:HARD]>  A limit for `RUN` steps, such as `nofile=1024:4096`
           --cgroup-parent <PATH>       The parent cgroup of `RUN` steps
 
+    Rollout options:
+          --rollout <KIND/NAME>  Roll the pushed image out to this workload, and wait until its pods are
+                                 proven
+          --container <NAME>     The container [default: the one that runs this repository, or the only
+                                 one]
+          --timeout <TIME>       How long a workload may take, such as `240s` or `4m` [default: 4m]
+          --on-failure <WHAT>    What becomes of a rollout that fails [default: rollback] [possible
+                                 values: keep, rollback]
+          --settle <TIME>        How long pods must stay ready [default: their minReadySeconds, else 3s]
+          --tolerate <CODE>      Wait out this diagnosis instead of ending at once, such as `CRASH_LOOP`
+          --lock-wait <TIME>     How long to wait for another deploy's lock [default: not at all]
+          --lock-takeover        Take another deploy's lock away
+          --together             Roll several workloads out at the same time
+
+    Cluster options:
+      -n, --namespace <NAME>   The namespace [default: that of bk-sync.toml, else the context's]
+          --context <NAME>     The kubeconfig's context [default: that of bk-sync.toml, else the current
+                               one]
+          --kubeconfig <FILE>  The kubeconfig [default: `$KUBECONFIG`, else `~/.kube/config`, else the
+                               pod's account]
+          --as <USER>          Act as this user
+          --as-group <GROUP>   Act as a member of this group
+
     Global options:
       -C, --directory <DIR>  Work in DIR instead of the current directory
           --config <FILE>    Read FILE instead of the `bk-sync.toml` that is found upward

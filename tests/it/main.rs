@@ -34,5 +34,6 @@ mod filesync_live;
 mod generated;
 mod graphs;
 mod progress;
+mod rollout;
 mod session;
 mod sync;

@@ -23,7 +23,7 @@ fn request_in(
     let Command::Build(build) = parsed.command else { panic!() };
     let surroundings =
         Surroundings { environment, stdout_is_terminal: false, stdout_is_json: false };
-    build.request(&parsed.global, config, surroundings)
+    build.build.request(&parsed.global, config, surroundings)
 }
 
 fn request(words: &[&str]) -> Result<Request, Box<Diagnostic>> {
@@ -338,7 +338,7 @@ fn an_archive_goes_to_stdout_only_where_nothing_else_does() {
         let Command::Build(build) = parsed.command else { panic!() };
         let surroundings =
             Surroundings { environment: &environment, stdout_is_terminal, stdout_is_json };
-        build.request(&parsed.global, None, surroundings).map(|request| request.stdout_taken)
+        build.build.request(&parsed.global, None, surroundings).map(|request| request.stdout_taken)
     };
     assert_eq!(with(false, false), Ok(true));
     assert!(with(true, false).unwrap_err().message.contains("terminal"));

@@ -180,9 +180,7 @@ fn told_by(one: &WorkloadReport, first: &report::Diagnosis) -> Diagnostic {
 }
 
 fn exit(report: &RolloutReport, first: &WorkloadReport) -> Exit {
-    if first.outcome == Outcome::Lost
-        && first.message.as_deref().is_some_and(|m| m.contains("lock"))
-    {
+    if first.outcome == Outcome::LockLost {
         return Exit::Locked;
     }
     let failed = || report.workloads.iter().filter(|one| !one.outcome.is_ok());
@@ -196,6 +194,7 @@ fn exit(report: &RolloutReport, first: &WorkloadReport) -> Exit {
 fn code(one: &WorkloadReport) -> &'static str {
     match one.outcome {
         Outcome::Deleted => "WORKLOAD_DELETED",
+        Outcome::LockLost => "LOCKED",
         Outcome::Lost => "CLUSTER_LOST",
         Outcome::Superseded => "SUPERSEDED",
         Outcome::TimedOut => "ROLLOUT_TIMEOUT",

@@ -1,8 +1,10 @@
 //! `rollout`, and what it shares with `rollback`, `status` and `build --rollout`.
 
+mod after_build;
 pub(super) mod failure;
 mod run;
 
+pub(super) use after_build::BuildCommand;
 pub(super) use run::{Ran, run};
 
 use super::{

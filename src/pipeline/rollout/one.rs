@@ -26,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long the first look at everything may take.
 const FIRST_LOOK: Duration = Duration::from_secs(30);
+/// How long it is held back then.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How often a change is made anew because another came in between.
 const ATTEMPTS: usize = 8;
 
@@ -252,7 +254,9 @@ impl One<'_> {
                     let aim = aim(&changed.workload, aimed, changed.at);
                     return Ok(Change { aim, chosen, workload: changed.workload, is_made: true });
                 }
-                Err(error) if error.is_conflict() && attempt < ATTEMPTS => {}
+                Err(error) if error.is_conflict() && attempt < ATTEMPTS => {
+                    tokio::time::sleep(PAUSE).await;
+                }
                 Err(error @ (ApiError::Unreachable { .. } | ApiError::Malformed(_))) => {
                     return Err(Unchanged::Api(error));
                 }
@@ -314,7 +318,7 @@ fn settle_report(report: &mut WorkloadReport, verdict: Verdict, is_made: bool) {
         }
         Verdict::Interrupted => report.outcome = Outcome::Interrupted,
         Verdict::LockLost => {
-            report.outcome = Outcome::Lost;
+            report.outcome = Outcome::LockLost;
             report.message = Some("another deploy took the lock away".to_owned());
         }
         Verdict::Over(end, diagnoses) => over(report, end, diagnoses),

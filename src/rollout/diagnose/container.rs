@@ -8,6 +8,8 @@ use crate::rollout::{
 };
 use std::time::Duration;
 
+/// The node says of a missing pull secret in an event, which may come after the container's state.
+const SECRET_GRACE: Duration = Duration::from_millis(1500);
 /// A container that ended this often is not seen to be well because it happens to run.
 const RESTARTS_OF_A_LOOP: i32 = 3;
 
@@ -126,7 +128,10 @@ fn unpulled(
             "wait, or pull with credentials that have a higher limit".to_owned(),
         ),
         Code::PullSecretMissing => (
-            format!("the pull secret {} does not exist", pod.pull_secrets.join(", ")),
+            match pod.pull_secrets.as_slice() {
+                [] => "a pull secret of the pod does not exist".to_owned(),
+                secrets => format!("the pull secret {} does not exist", secrets.join(", ")),
+            },
             format!("make the secret in the namespace, with credentials for {registry}"),
         ),
         _ => (
@@ -136,7 +141,11 @@ fn unpulled(
     };
     let mut evidence = vec![format!("{reason}: {words}")];
     evidence.extend(missing_secret.map(|note| note.message.clone()));
-    new(pod, container, pull.code, pull.fatal, message, evidence, fix)
+    let mut finding = new(pod, container, pull.code, pull.fatal, message, evidence, fix);
+    if pull.code == Code::ImagePullDenied {
+        finding.grace = SECRET_GRACE;
+    }
+    finding
 }
 
 /// A Secret, a ConfigMap or a key is missing.

@@ -16,7 +16,7 @@ pub use pod::hopeless_blockers;
 use super::{
     observed::{Note, Observed, Pod},
     report::Diagnosis,
-    status::Aim,
+    status::{Aim, is_observed},
     workload::Strategy,
 };
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
@@ -44,6 +44,10 @@ pub struct Diagnosed {
 /// What stands in the way of the revision that `observed`'s workload goes to: the gravest first.
 pub fn diagnose(observed: &Observed, aim: &Aim) -> Vec<Diagnosed> {
     let mut findings = Vec::new();
+    // Before the controller has seen the change, what it calls the new revision may be the old one.
+    if !observed.workload.as_ref().is_some_and(|workload| is_observed(workload, aim)) {
+        return Vec::new();
+    }
     let keeps_all = observed.workload.as_ref().is_some_and(|workload| {
         matches!(workload.strategy, Strategy::Rolling { keeps_all: true, .. })
     });

@@ -16,7 +16,8 @@ const IMAGE: &str = "r.example/app@sha256:00000000000000000000000000000000";
 fn seen(pods: &[Value], notes: &[(&str, &str)]) -> Observed {
     let spec = json!({"replicas": 2, "template": {"spec": {"containers": [{"name": "app", "image": IMAGE}]}},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%"}}});
-    let workload = json!({"metadata": {"name": "web", "uid": "w", "generation": 1}, "spec": spec});
+    let workload = json!({"metadata": {"name": "web", "uid": "w", "generation": 1}, "spec": spec,
+        "status": {"observedGeneration": 1}});
     let workload = Workload::read(Kind::Deployment, &workload).unwrap();
     let set = Revision::read(&json!({
         "metadata": {"name": "web-1", "uid": "r", "ownerReferences": [{"uid": "w", "controller": true}]},

@@ -63,13 +63,7 @@ impl Observed {
                 let number = workload.revision.as_ref().and_then(|text| text.parse().ok());
                 let revision = same.or_else(|| {
                     own().find(|revision| {
-                        Some(revision.number) == number
-                            && containers(&workload.template).all(|(_, container)| {
-                                let name = container.get("name").and_then(Value::as_str);
-                                name.is_some_and(|name| {
-                                    revision.image(name) == workload.image(name)
-                                })
-                            })
+                        Some(revision.number) == number && carries(revision, workload)
                     })
                 })?;
                 Some(Target { revision: Some(revision), mark: Mark::Owner(revision.uid.clone()) })
@@ -80,7 +74,10 @@ impl Observed {
                 Some(Target { revision, mark: Mark::Labelled(uid.to_owned(), name.clone()) })
             }
             Kind::DaemonSet => {
-                let revision = own().max_by_key(|revision| revision.number)?;
+                // The newest that is seen may be the one before, where its watch lags behind.
+                let revision = own()
+                    .filter(|revision| carries(revision, workload))
+                    .max_by_key(|revision| revision.number)?;
                 let hash = revision.hash.clone()?;
                 let mark = Mark::Labelled(uid.to_owned(), hash);
                 Some(Target { revision: Some(revision), mark })
@@ -115,4 +112,12 @@ impl Observed {
         notes.sort_by_key(|note| Reverse(note.last));
         notes
     }
+}
+
+/// Whether a revision has the images of the workload's template.
+fn carries(revision: &Revision, workload: &Workload) -> bool {
+    containers(&workload.template).all(|(_, container)| {
+        let name = container.get("name").and_then(Value::as_str);
+        name.is_some_and(|name| revision.image(name) == workload.image(name))
+    })
 }

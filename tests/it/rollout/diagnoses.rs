@@ -1,0 +1,226 @@
+//! What a node reports is named with its code, and the image before comes back: each failure, in
+//! each kind of workload.
+
+use super::shop::{Kind, Shop, digest, new, old, on_pods, workload};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Where waiting cannot help, the end comes long before the time that is given.
+const GIVEN: &str = "150s";
+/// Where waiting could help, the time that is given is waited out.
+const BRIEF: &str = "12s";
+
+/// A rollout whose new pods fail with `fail`: diagnosed as `code`, rolled back, verified.
+fn fails_at_once(kind: Kind, fail: &str, code: &str) {
+    let (object, shop) = failing(kind, fail);
+    let rolled = shop.rollout(&super::shop::name_of(&object), &new(), &["--timeout", GIVEN]);
+    rolled.ended(13, code);
+    let report = rolled.workload();
+    assert_eq!(report["outcome"], "failed", "{report:#}");
+    check(&shop, kind, code, report);
+    assert!(rolled.took < Duration::from_mins(2), "it waited: {:?}", rolled.took);
+    eprintln!("{fail}: diagnosed after {} ms, in all {:?}", waited(report), rolled.took);
+}
+
+/// A rollout that is waited out, because the failure could pass.
+fn fails_in_time(kind: Kind, fail: &str, code: &str) {
+    let (object, shop) = failing(kind, fail);
+    let rolled = shop.rollout(&super::shop::name_of(&object), &new(), &["--timeout", BRIEF]);
+    let report = rolled.workload();
+    assert_eq!(rolled.json["error"]["code"], code, "{:#}", rolled.json);
+    assert_eq!(report["outcome"], "timed_out", "{report:#}");
+    // The way back has no more time than the way there.
+    assert!(matches!(rolled.code, 13 | 14), "{:#}", rolled.json);
+    if rolled.code == 13 {
+        check(&shop, kind, code, report);
+    }
+}
+
+fn waited(report: &Value) -> i64 {
+    report["timings_ms"]["diagnosis"].as_i64().unwrap_or_default()
+}
+
+fn failing(kind: Kind, fail: &str) -> (Value, Shop) {
+    let mut object = workload(kind);
+    on_pods(&mut object, &[("fail", fail), ("fail-image", &digest('b'))]);
+    if matches!(fail, "ReadinessFailing") {
+        object["spec"]["template"]["spec"]["containers"][0]["readinessProbe"] =
+            json!({"httpGet": {"port": 80, "path": "/"}});
+    }
+    if fail == "StartupFailing" {
+        object["spec"]["template"]["spec"]["containers"][0]["startupProbe"] =
+            json!({"httpGet": {"port": 80, "path": "/"}});
+    }
+    if fail == "LivenessFailing" {
+        object["spec"]["template"]["spec"]["containers"][0]["livenessProbe"] =
+            json!({"httpGet": {"port": 80, "path": "/"}});
+    }
+    if matches!(fail, "InitFailing" | "InitErrImagePull") {
+        object["spec"]["template"]["spec"]["initContainers"] =
+            json!([{"name": "migrate", "image": old()}]);
+    }
+    if fail == "ExecFormat" {
+        object["spec"]["template"]["spec"]["containers"][0]["name"] = json!("exec-format");
+    }
+    let shop = Shop::with(&object);
+    (object, shop)
+}
+
+/// The image before runs again, and the report says of the failure what a reader needs.
+fn check(shop: &Shop, kind: Kind, code: &str, report: &Value) {
+    let name = format!("{}/web", kind.word());
+    let first = &report["diagnoses"][0];
+    assert_eq!(first["code"], code, "{report:#}");
+    for field in ["message", "fix"] {
+        assert!(first[field].as_str().is_some_and(|text| !text.is_empty()), "{first:#}");
+    }
+    assert!(!first["evidence"].as_array().unwrap().is_empty(), "{first:#}");
+    assert_eq!(report["rollback"]["outcome"], "verified", "{report:#}");
+    assert_eq!(report["rollback"]["image"], old(), "{report:#}");
+    let pods = report["rollback"]["pods"].as_array().unwrap();
+    assert_eq!(pods.len(), 2, "{report:#}");
+    for pod in pods {
+        assert_eq!(
+            (&pod["image_id"], &pod["ready"]),
+            (&json!(digest('a')), &json!(true)),
+            "{pod:#}"
+        );
+    }
+    shop.runs(&old(), 2);
+    assert!(shop.kubectl_calls_it_done(&name), "kubectl does not call the rollback done");
+    assert!(shop.is_unlocked(&format!("bk-sync-{}-web", kind.word())), "the lock is kept");
+}
+
+macro_rules! scenarios {
+    ($($how:ident $name:ident: $kind:ident, $fail:literal => $code:literal;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                $how(Kind::$kind, $fail, $code);
+            }
+        )*
+    };
+}
+
+scenarios! {
+    fails_at_once deployment_image_not_found: Deployment, "ErrImagePull" => "IMAGE_NOT_FOUND";
+    fails_at_once deployment_pull_back_off: Deployment, "ImagePullBackOff" => "IMAGE_NOT_FOUND";
+    fails_at_once deployment_pull_denied: Deployment, "ErrImagePull-denied" => "IMAGE_PULL_DENIED";
+    fails_at_once deployment_pull_unauthorized: Deployment, "ErrImagePull-unauthorized" => "IMAGE_PULL_DENIED";
+    fails_at_once deployment_pull_forbidden: Deployment, "ErrImagePull-forbidden" => "IMAGE_PULL_DENIED";
+    fails_at_once deployment_pull_secret_missing: Deployment, "ErrImagePull-secret" => "PULL_SECRET_MISSING";
+    fails_at_once deployment_platform: Deployment, "ErrImagePull-platform" => "ARCH_MISMATCH";
+    fails_at_once deployment_pull_tls: Deployment, "ErrImagePull-tls" => "IMAGE_PULL_FAILED";
+    fails_in_time deployment_pull_timeout: Deployment, "ErrImagePull-timeout" => "IMAGE_PULL_FAILED";
+    fails_in_time deployment_pull_dns: Deployment, "ErrImagePull-dns" => "IMAGE_PULL_FAILED";
+    fails_in_time deployment_rate_limit: Deployment, "RateLimited" => "IMAGE_PULL_RATE_LIMITED";
+    fails_at_once deployment_image_name: Deployment, "InvalidImageName" => "IMAGE_NAME_INVALID";
+    fails_at_once deployment_never_pull: Deployment, "ErrImageNeverPull" => "IMAGE_NOT_FOUND";
+    fails_at_once deployment_secret_missing: Deployment, "CreateContainerConfigError" => "CONFIG_MISSING";
+    fails_at_once deployment_config_map_missing: Deployment, "CreateContainerConfigError-configmap" => "CONFIG_MISSING";
+    fails_at_once deployment_key_missing: Deployment, "CreateContainerConfigError-key" => "CONFIG_MISSING";
+    fails_at_once deployment_runs_as_root: Deployment, "CreateContainerConfigError-root" => "CONTAINER_REFUSED";
+    fails_at_once deployment_container_refused: Deployment, "CreateContainerError" => "COMMAND_NOT_FOUND";
+    fails_at_once deployment_command_missing: Deployment, "RunContainerError" => "COMMAND_NOT_FOUND";
+    fails_at_once deployment_crash: Deployment, "CrashLoopBackOff" => "CRASH_LOOP";
+    fails_at_once deployment_out_of_memory: Deployment, "OOMKilled" => "OOM_KILLED";
+    fails_at_once deployment_ends_by_itself: Deployment, "Completed" => "CRASH_LOOP";
+    fails_at_once deployment_liveness: Deployment, "LivenessFailing" => "PROBE_FAILING";
+    fails_at_once deployment_startup: Deployment, "StartupFailing" => "NOT_STARTED";
+    fails_in_time deployment_readiness: Deployment, "ReadinessFailing" => "PROBE_FAILING";
+    fails_at_once deployment_volume_secret: Deployment, "FailedMount-secret" => "CONFIG_MISSING";
+    fails_in_time deployment_volume: Deployment, "FailedAttachVolume" => "VOLUME_MOUNT_FAILED";
+    fails_in_time deployment_sandbox: Deployment, "FailedCreatePodSandBox" => "SANDBOX_FAILED";
+    fails_at_once deployment_init: Deployment, "InitFailing" => "INIT_FAILED";
+    fails_at_once stateful_set_image_not_found: StatefulSet, "ErrImagePull" => "IMAGE_NOT_FOUND";
+    fails_at_once stateful_set_pull_denied: StatefulSet, "ErrImagePull-denied" => "IMAGE_PULL_DENIED";
+    fails_at_once stateful_set_crash: StatefulSet, "CrashLoopBackOff" => "CRASH_LOOP";
+    fails_at_once stateful_set_out_of_memory: StatefulSet, "OOMKilled" => "OOM_KILLED";
+    fails_at_once stateful_set_secret_missing: StatefulSet, "CreateContainerConfigError" => "CONFIG_MISSING";
+    fails_at_once stateful_set_command_missing: StatefulSet, "RunContainerError" => "COMMAND_NOT_FOUND";
+    fails_at_once daemon_set_image_not_found: DaemonSet, "ErrImagePull" => "IMAGE_NOT_FOUND";
+    fails_at_once daemon_set_pull_denied: DaemonSet, "ErrImagePull-denied" => "IMAGE_PULL_DENIED";
+    fails_at_once daemon_set_crash: DaemonSet, "CrashLoopBackOff" => "CRASH_LOOP";
+    fails_at_once daemon_set_out_of_memory: DaemonSet, "OOMKilled" => "OOM_KILLED";
+    fails_at_once daemon_set_secret_missing: DaemonSet, "CreateContainerConfigError" => "CONFIG_MISSING";
+    fails_at_once daemon_set_liveness: DaemonSet, "LivenessFailing" => "PROBE_FAILING";
+}
+
+#[test]
+fn an_exec_format_error_is_read_out_of_the_log() {
+    let (object, shop) = failing(Kind::Deployment, "ExecFormat");
+    let rolled = shop.rollout(&super::shop::name_of(&object), &new(), &["--timeout", GIVEN]);
+    rolled.ended(13, "EXEC_FORMAT_ERROR");
+    let log = rolled.workload()["diagnoses"][0]["log"].to_string();
+    assert!(log.contains("exec format error"), "{log}");
+}
+
+#[test]
+fn the_last_lines_of_the_container_that_crashed_are_shown() {
+    let (object, shop) = failing(Kind::Deployment, "CrashLoopBackOff");
+    let rolled = shop.rollout(&super::shop::name_of(&object), &new(), &["--timeout", GIVEN]);
+    rolled.ended(13, "CRASH_LOOP");
+    let step = &rolled.json["error"]["details"]["step"];
+    assert!(step["log"].to_string().contains("password authentication failed"), "{step:#}");
+    assert_eq!(step["exit_code"], 1, "{step:#}");
+}
+
+#[test]
+fn what_is_tolerated_is_waited_out() {
+    let mut object = workload(Kind::Deployment);
+    on_pods(
+        &mut object,
+        &[("fail", "CrashLoopBackOff"), ("fail-image", &digest('b')), ("recover-after", "2s")],
+    );
+    let shop = Shop::with(&object);
+    let flags = ["--timeout", GIVEN, "--tolerate", "CRASH_LOOP"];
+    let rolled = shop.rollout("deployment/web", &new(), &flags);
+    rolled.ended(0, "");
+    assert_eq!(rolled.workload()["outcome"], "rolled_out");
+    shop.runs(&new(), 2);
+}
+
+#[test]
+fn what_no_node_can_take_is_told_with_its_constraint() {
+    let object = workload(Kind::Deployment);
+    let shop = Shop::with(&object);
+    // A rival setting that arrives with the image: the new pods find no node.
+    let nowhere = json!({"spec": {"template": {"spec": {"nodeSelector": {"nowhere": "true"}}}}});
+    let pause = json!({"spec": {"paused": true}}).to_string();
+    crate::command::succeed(&mut shop.kubectl(&["patch", "deployment/web", "-p", &pause]));
+    crate::command::succeed(&mut shop.kubectl(&[
+        "patch",
+        "deployment/web",
+        "-p",
+        &nowhere.to_string(),
+    ]));
+    let resume = json!({"spec": {"paused": false}}).to_string();
+    let image = json!({"spec": {"paused": false, "template": {"spec": {"containers":
+        [{"name": "app", "image": new()}]}}}});
+    drop(resume);
+    crate::command::succeed(&mut shop.kubectl(&[
+        "patch",
+        "deployment/web",
+        "-p",
+        &image.to_string(),
+    ]));
+    // The image is there already; its pods are not.
+    let rolled =
+        shop.rollout("deployment/web", &new(), &["--timeout", GIVEN, "--on-failure", "keep"]);
+    rolled.ended(14, "UNSCHEDULABLE");
+    assert!(
+        rolled.json["error"]["message"].as_str().unwrap().contains("labels"),
+        "{:#}",
+        rolled.json
+    );
+}
+
+#[test]
+fn an_image_that_is_swapped_on_its_way_is_no_success() {
+    let mut object = workload(Kind::Deployment);
+    on_pods(&mut object, &[("image-id", &digest('a'))]);
+    let shop = Shop::with(&object);
+    let rolled =
+        shop.rollout("deployment/web", &new(), &["--timeout", GIVEN, "--on-failure", "keep"]);
+    rolled.ended(14, "IMAGE_MISMATCH");
+}

@@ -1,0 +1,143 @@
+//! The same on a node that is real: kubelet, containerd and runc pull, run and probe what was built.
+
+use super::shop::{Rolled, Shop};
+use crate::{
+    bed,
+    command::{run, succeed, unique, write_files},
+};
+use serde_json::{Value, json};
+use std::time::Instant;
+
+/// Real pulls and starts, under emulation and beside other work.
+const LONG: [&str; 2] = ["--timeout", "170s"];
+
+/// A Deployment of one pod on the real node.
+fn deployment(image: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {
+                    "containers": [{"name": "app", "image": image,
+                        "command": ["/bin/sh", "-c", "if [ -e /run.sh ]; then exec /bin/sh /run.sh; fi; exec sleep 3600"]}],
+                    "nodeSelector": {"bk-sync.test/node": "real"},
+                    "tolerations": [{"key": "bk-sync.test/node", "operator": "Exists"}],
+                    "terminationGracePeriodSeconds": 1,
+                },
+            },
+        },
+    })
+}
+
+/// `bk-sync build --push --rollout` of busybox with a program of our own.
+fn from_source(shop: &Shop, builder: &str, script: &str) -> Rolled {
+    let context = tempfile::tempdir().unwrap();
+    let dockerfile = format!("FROM {}\nCOPY run.sh /run.sh\n", bed::base_arm64());
+    write_files(context.path(), &[("Dockerfile", &dockerfile), ("run.sh", script)]);
+    let name = format!("{}/rollout/{}:1", bed::registry(), unique("app"));
+    let began = Instant::now();
+    let mut command = shop.bk_sync();
+    command
+        // The way into a pod is kubectl's.
+        .env("PATH", format!("{}:/usr/bin:/bin", bed::part("BK_SYNC_TEST_BIN")))
+        .args(["--builder", builder, "--format", "json", "--progress", "plain"])
+        .args(["build", "--platform", "linux/arm64", "-t", &name, "--push", "--provenance=false"])
+        .args(["--rollout", "deployment/web", "-n", &shop.namespace])
+        .args(LONG)
+        .arg(context.path());
+    Rolled::new(run(&mut command), began.elapsed())
+}
+
+fn report(rolled: &Rolled) -> Value {
+    if rolled.json["ok"] == true {
+        rolled.json["result"]["rollout"]["workloads"][0].clone()
+    } else {
+        rolled.workload().clone()
+    }
+}
+
+#[test]
+fn from_source_to_verified_pods_and_back_where_it_crashes() {
+    let shop = Shop::with(&deployment(bed::base_arm64()));
+    let rolled = from_source(&shop, bed::buildkitd(), "echo well; exec sleep 3600\n");
+    rolled.ended(0, "");
+    let web = report(&rolled);
+    let pods = web["pods"].as_array().unwrap();
+    assert_eq!((pods.len(), pods[0]["node"].as_str()), (1, Some(bed::real_node())));
+    assert_eq!(pods[0]["image_id"], rolled.json["result"]["image"]["digest"]);
+    let well = shop.image("deployment/web");
+    eprintln!("from source to verified pods: {:?}", rolled.took);
+
+    let rolled = from_source(&shop, bed::buildkitd(), "echo no such luck >&2; exit 3\n");
+    rolled.ended(13, "CRASH_LOOP");
+    let web = report(&rolled);
+    assert_eq!(web["diagnoses"][0]["exit_code"], 3, "{web:#}");
+    assert!(web["diagnoses"][0]["log"].to_string().contains("no such luck"), "{web:#}");
+    assert_eq!(web["rollback"]["outcome"], "verified");
+    assert_eq!(shop.image("deployment/web"), well);
+}
+
+#[test]
+fn an_image_that_is_not_there() {
+    let shop = Shop::with(&deployment(bed::base_arm64()));
+    let nowhere = format!("{}/rollout/nowhere@sha256:{}", bed::registry(), "e".repeat(64));
+    let rolled = shop.rollout("deployment/web", &nowhere, &LONG);
+    rolled.ended(13, "IMAGE_NOT_FOUND");
+    assert_eq!(shop.image("deployment/web").split('@').next(), Some(bed::base_arm64()));
+}
+
+#[test]
+fn a_pod_that_is_never_ready() {
+    let mut object = deployment(bed::base_arm64());
+    // The probe finds the file in the image that serves, and not in the one that comes.
+    object["spec"]["template"]["spec"]["containers"][0]["readinessProbe"] =
+        json!({"exec": {"command": ["/bin/sh", "-c", "[ ! -e /run.sh ]"]}, "periodSeconds": 1});
+    let shop = Shop::with(&object);
+    let rolled = from_source(&shop, bed::buildkitd(), "exec sleep 3600\n");
+    let web = report(&rolled);
+    assert_eq!(rolled.json["error"]["code"], "PROBE_FAILING", "{:#}", rolled.json);
+    assert_eq!(web["rollback"]["outcome"], "verified", "{web:#}");
+}
+
+#[test]
+fn a_program_for_another_architecture() {
+    let shop = Shop::with(&deployment(bed::base_arm64()));
+    let context = tempfile::tempdir().unwrap();
+    // Named as an arm64 image; what it starts is for a machine that no kernel here knows.
+    let mut program =
+        b"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x16\x00".to_vec();
+    program.resize(256, 0);
+    std::fs::write(context.path().join("program"), program).unwrap();
+    let dockerfile = format!(
+        "FROM {}\nCOPY --chmod=755 program /program\nCOPY run.sh /run.sh\n",
+        bed::base_arm64()
+    );
+    write_files(context.path(), &[("Dockerfile", &dockerfile), ("run.sh", "exec /program\n")]);
+    let name = format!("{}/rollout/{}:1", bed::registry(), unique("app"));
+    let mut command = shop.bk_sync();
+    command
+        .args(["--builder", bed::buildkitd(), "--format", "json", "--progress", "plain"])
+        .args(["build", "--platform", "linux/arm64", "-t", &name, "--push", "--provenance=false"])
+        .args(["--rollout", "deployment/web", "-n", &shop.namespace])
+        .args(LONG)
+        .arg(context.path());
+    let began = Instant::now();
+    let rolled = Rolled::new(run(&mut command), began.elapsed());
+    // busybox's shell has its own words for what the kernel refuses.
+    assert_eq!(rolled.code, 13, "{:#}", rolled.json);
+    let code = rolled.json["error"]["code"].as_str().unwrap();
+    assert!(matches!(code, "EXEC_FORMAT_ERROR" | "CRASH_LOOP"), "{:#}", rolled.json);
+}
+
+#[test]
+fn a_builder_in_a_pod_of_the_cluster() {
+    let shop = Shop::with(&deployment(bed::base_arm64()));
+    let rolled = from_source(&shop, bed::kube_pod(), "exec sleep 3600\n");
+    rolled.ended(0, "");
+    assert_eq!(report(&rolled)["pods"][0]["node"], bed::real_node());
+    let logs = succeed(&mut shop.kubectl(&["get", "pods", "-o", "name"]));
+    assert!(logs.stdout.contains("pod/web-"));
+}
