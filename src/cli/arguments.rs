@@ -12,6 +12,7 @@ use super::{
     rollout::{BuildCommand, RolloutArguments},
     status::StatusArguments,
     sync::{PlanArguments, SyncArguments},
+    verify::VerifyArguments,
 };
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -55,6 +56,7 @@ pub(super) enum Command {
     Rollout(Box<RolloutArguments>),
     Status(Box<StatusArguments>),
     Sync(Box<SyncArguments>),
+    Verify(Box<VerifyArguments>),
 }
 
 impl Command {
@@ -78,6 +80,7 @@ impl Command {
             Self::Status(_) => "status",
             Self::Plan(_) => "plan",
             Self::Sync(_) => "sync",
+            Self::Verify(_) => "verify",
         }
     }
 }

@@ -10,15 +10,18 @@ pub mod error;
 pub mod frontend;
 mod hooks;
 pub mod imagined;
+mod inspect;
 pub mod journal;
 pub mod login;
 mod native;
 pub mod outputs;
+mod preflight_push;
 mod receive;
 pub mod rollout;
 mod services;
 pub mod sources;
 pub mod sync;
+pub mod verify;
 
 pub use build::{Inputs, build, look};
 pub use built::Built;
