@@ -8,6 +8,7 @@ use super::{
     history::HistoryArguments,
     init::InitArguments,
     llb::LlbArguments,
+    push::PushArguments,
     rollback::RollbackArguments,
     rollout::{BuildCommand, RolloutArguments},
     status::StatusArguments,
@@ -52,6 +53,7 @@ pub(super) enum Command {
     Init(InitArguments),
     Llb(Box<LlbArguments>),
     Plan(Box<PlanArguments>),
+    Push(Box<PushArguments>),
     Rollback(Box<RollbackArguments>),
     Rollout(Box<RolloutArguments>),
     Status(Box<StatusArguments>),
@@ -81,6 +83,7 @@ impl Command {
             Self::Plan(_) => "plan",
             Self::Sync(_) => "sync",
             Self::Verify(_) => "verify",
+            Self::Push(_) => "push",
         }
     }
 }

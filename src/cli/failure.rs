@@ -3,7 +3,7 @@
 use crate::{
     buildkit::{discover::Miss, errors::Source},
     compile::CompileError,
-    diagnostic::{Diagnostic, Excerpt, Exit, Range, Step},
+    diagnostic::{Diagnostic, Excerpt, Exit, NextAction, Range, Step},
     dockerfile::Lines,
     pipeline::{
         self,
@@ -92,10 +92,17 @@ pub(super) fn uncompiled(error: &CompileError, file: &str, text: &[u8]) -> Diagn
 }
 
 fn refused_push(failure: PushFailure, exit: Exit) -> Diagnostic {
-    let PushFailure { code, message, reference, cause, fix } = failure;
+    let PushFailure { code, message, reference, cause, fix, resume } = failure;
     let mut diagnostic = Diagnostic::new(code, exit, message);
     diagnostic.fix = fix;
     diagnostic.causes.extend(cause);
+    if let Some(id) = resume {
+        diagnostic.next_actions.push(NextAction {
+            command: format!("bk-sync push --resume {id}"),
+            description: "finish the push without a build".to_owned(),
+        });
+        diagnostic = diagnostic.with_detail("resume", id);
+    }
     match reference {
         Some(reference) => diagnostic.with_detail("reference", reference),
         None => diagnostic,

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod copied;
+pub mod document;
 pub mod elf;
 pub mod inspect;
 pub mod json;

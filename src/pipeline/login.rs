@@ -3,16 +3,21 @@
 
 use crate::{
     buildkit::session::{AuthRefused, RegistryAuth, TokenLent, TokenWanted},
-    credential::{Chain, Credentials, Lookup, Problem, RegistryHost},
+    credential::{Chain, Credentials, Lookup, Problem, RegistryHost, Source},
     event::{Event, Events, Warning},
     registry::{
+        Reach, Server,
         probe::{ProbeError, may_push},
         scope::Scope,
         token::{TokenClient, TokenError, TokenRequest},
     },
 };
+use futures::future::BoxFuture;
 use std::sync::{Arc, Mutex, PoisonError};
 use tonic::Code;
+
+/// Who we say we are to registries.
+const USER_AGENT: &str = concat!("bk-sync/", env!("CARGO_PKG_VERSION"));
 
 /// Lends credentials and keeps what went wrong. Cheap to clone: one goes to the session, one stays
 /// to explain a push that failed.
@@ -183,6 +188,12 @@ impl Login {
         })
     }
 
+    /// A registry that this process speaks to itself, as whom we are there.
+    pub fn server(&self, host: RegistryHost, reach: Reach) -> Arc<Server> {
+        let tokens = self.inner.tokens.clone();
+        Server::new(host, reach, Arc::new(self.clone()), tokens, USER_AGENT)
+    }
+
     async fn find(&self, host: &RegistryHost) -> Option<Credentials> {
         let Lookup { credentials, problems, .. } = self.inner.chain.lookup(host).await;
         for problem in problems {
@@ -224,6 +235,13 @@ impl Login {
             let warning = Warning { code, message: text, hint: Some(hint) };
             self.inner.events.emit(Event::Warning(warning));
         }
+    }
+}
+
+impl Source for Login {
+    fn lookup<'a>(&'a self, host: &'a RegistryHost) -> BoxFuture<'a, Lookup> {
+        // Problems are noted on the way.
+        Box::pin(async move { Lookup { credentials: self.find(host).await, problems: Vec::new() } })
     }
 }
 

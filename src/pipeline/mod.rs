@@ -16,6 +16,7 @@ pub mod login;
 mod native;
 pub mod outputs;
 mod preflight_push;
+pub mod push;
 mod receive;
 pub mod rollout;
 mod services;

@@ -67,6 +67,9 @@ pub struct BuildPlan {
     pub push_via: PushVia,
     /// `--strict`: an image leaves only where nothing is wrong with it.
     pub strict: bool,
+    /// `--compression` and its companions, as the exporters' attributes.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub compression: BTreeMap<String, String>,
     /// `--iidfile`: gets the image's digest.
     pub iid_file: Option<PathBuf>,
     /// `--metadata-file`: gets the build's metadata as buildx writes it.

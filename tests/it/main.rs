@@ -36,6 +36,7 @@ mod generated;
 mod graphs;
 mod inspect;
 mod progress;
+mod push;
 mod rollout;
 mod session;
 mod sync;
