@@ -20,6 +20,7 @@ mod services;
 pub mod sources;
 pub mod sync;
 
-pub use build::{Inputs, build, look};
+pub use build::{Inputs, Look, build, look};
 pub use built::Built;
 pub use error::Error;
+pub use native::Wanted;
