@@ -35,4 +35,5 @@ mod generated;
 mod graphs;
 mod progress;
 mod session;
+mod shared_cache;
 mod sync;
