@@ -198,33 +198,33 @@ fn what_no_editor_writes_is_compiled_or_refused() {
     let deep = |open: &str, close: &str, depth: usize| open.repeat(depth) + &close.repeat(depth);
     let long = "x".repeat(60_000);
     // A line may be that long only when it is put together from several.
-    let joined = format!("{long}\\\n").repeat(64);
+    let joined = format!("{long}\\\n").repeat(8);
     let many = |count: usize, line: &str| line.repeat(count);
     let texts: Vec<String> = vec![
         format!("FROM scratch\nENV A={}\n", deep("${B:-", "}", 10_000)),
-        format!("FROM scratch\nENV A={}\n", deep("${B:-\\\n", "\\\n}", 50_000)),
-        format!("FROM scratch\nENV A={}\n", deep("${B:+\"\\\n", "\\\n\"}", 50_000)),
-        format!("FROM scratch\nCMD {}\n", deep("[\\\n", "\\\n]", 50_000)),
-        format!("FROM scratch\nCMD {}\n", deep("{\"a\":\\\n", "\\\n}", 50_000)),
-        format!("FROM scratch\n{}RUN x\n", many(20_000, "ONBUILD \\\n")),
+        format!("FROM scratch\nENV A={}\n", deep("${B:-\\\n", "\\\n}", 5_000)),
+        format!("FROM scratch\nENV A={}\n", deep("${B:+\"\\\n", "\\\n\"}", 5_000)),
+        format!("FROM scratch\nCMD {}\n", deep("[\\\n", "\\\n]", 5_000)),
+        format!("FROM scratch\nCMD {}\n", deep("{\"a\":\\\n", "\\\n}", 5_000)),
+        format!("FROM scratch\n{}RUN x\n", many(5_000, "ONBUILD \\\n")),
         format!("FROM scratch\nRUN {joined}\n"),
         format!("FROM scratch\nENV A={joined}\nENV B=$A$A\n"),
         format!("FROM scratch\nLABEL {joined}=1\n"),
-        format!("FROM scratch\nCOPY {} /x/\n", many(30_000, "a \\\n")),
-        format!("FROM scratch\nRUN {} x\n", many(2_000, "--mount=type=tmpfs,target=/a \\\n")),
-        format!("FROM scratch\nEXPOSE {}\n", many(20, "1-65535 \\\n")),
-        format!("FROM scratch\nCOPY <<E /x\n{}E\n", many(100_000, "some $A text\n")),
-        format!("FROM scratch\nRUN {}\n{}", many(900, "<<E "), many(900, "y\nE\n")),
-        format!("FROM scratch\nRUN <<E\n{}", many(100_000, "never ended\n")),
-        format!("{}FROM scratch\n", many(100_000, "# check=skip=all\n")),
-        format!("{}FROM $A\n", many(20_000, "ARG A=$A$A\n")),
-        format!("FROM {}\n", "a/".repeat(20_000)),
+        format!("FROM scratch\nCOPY {} /x/\n", many(5_000, "a \\\n")),
+        format!("FROM scratch\nRUN {} x\n", many(500, "--mount=type=tmpfs,target=/a \\\n")),
+        format!("FROM scratch\nEXPOSE {}\n", many(3, "1-65535 \\\n")),
+        format!("FROM scratch\nCOPY <<E /x\n{}E\n", many(10_000, "some $A text\n")),
+        format!("FROM scratch\nRUN {}\n{}", many(300, "<<E "), many(300, "y\nE\n")),
+        format!("FROM scratch\nRUN <<E\n{}", many(10_000, "never ended\n")),
+        format!("{}FROM scratch\n", many(10_000, "# check=skip=all\n")),
+        format!("{}FROM $A\n", many(5_000, "ARG A=$A$A\n")),
+        format!("FROM {}\n", "a/".repeat(5_000)),
         format!("FROM scratch AS {long}\nFROM {long}\n"),
-        format!("FROM scratch\nHEALTHCHECK --interval={} CMD x\n", "9".repeat(50_000)),
-        format!("FROM scratch\nUSER {}\n", "${A##*}".repeat(8_000)),
+        format!("FROM scratch\nHEALTHCHECK --interval={} CMD x\n", "9".repeat(5_000)),
+        format!("FROM scratch\nUSER {}\n", "${A##*}".repeat(1_000)),
         format!("FROM scratch\nENV P={}\nENV Q=${{P//a*a*a*a*b/x}}\n", "a".repeat(5_000)),
-        many(100_000, "\\\n"),
-        many(60_000, "\u{feff}"),
+        many(10_000, "\\\n"),
+        many(5_000, "\u{feff}"),
     ];
     for text in &texts {
         check_build(text.as_bytes(), "linux/arm64");

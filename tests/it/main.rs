@@ -19,6 +19,7 @@ mod build;
 mod cli;
 mod command;
 mod compile_properties;
+mod conformance_corners;
 mod conformance_filesync;
 mod conformance_ignore;
 mod conformance_llb;
