@@ -6,6 +6,8 @@
 //! skopeo inspect oci-archive:greeting.tar
 //! ```
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example prints by itself")]
+
 use bk_sync::{
     buildkit::{
         address::Address,
@@ -53,8 +55,7 @@ pub async fn build(builder: &str, base: &str, archive: PathBuf) -> Result<String
     let address: Address = builder.parse()?;
     let connection = dial::connect(&address, &dial::Options::default()).await?;
     let own = connection.workers.first().and_then(|worker| worker.platforms.first());
-    let platform =
-        own.map_or_else(Platform::host, |own| Platform::new(&*own.os, &*own.architecture));
+    let platform = own.map_or_else(Platform::host, |own| Platform::new(&own.os, &own.architecture));
 
     // The builder sends the first exporter's output to the first destination.
     let output = FileSend::new(BTreeMap::from([(0, Destination::File(archive))]));
