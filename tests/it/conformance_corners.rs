@@ -151,7 +151,7 @@ fn hash(value: &Value) -> String {
     let mut text = String::new();
     write(value, &mut text);
     let digest = Sha256::digest(text.as_bytes());
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 #[test]
