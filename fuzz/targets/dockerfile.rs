@@ -2,9 +2,9 @@
 
 #![no_main]
 
-use bk_sync::dockerfile::ast::{Dockerfile, Kind, Origin};
-use bk_sync::dockerfile::lint::{Linter, Options};
-use bk_sync::dockerfile::{Lines, MountError, Span, directive, parse, parse_trigger};
+use bk_sync_fuzz::dockerfile::ast::{Dockerfile, Kind, Origin};
+use bk_sync_fuzz::dockerfile::lint::{Linter, Options};
+use bk_sync_fuzz::dockerfile::{Lines, MountError, Span, directive, parse, parse_trigger};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|source: &[u8]| {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use bk_sync::dockerfile::expand::{Expander, MAX_GROWTH};
+use bk_sync_fuzz::dockerfile::expand::{Expander, MAX_GROWTH};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &str| {

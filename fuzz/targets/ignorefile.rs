@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use bk_sync::ignorefile::{IgnoreFile, Matcher};
+use bk_sync_fuzz::ignorefile::{IgnoreFile, Matcher};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &str| {

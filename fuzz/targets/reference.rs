@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use bk_sync::image::reference::Reference;
+use bk_sync_fuzz::reference::Reference;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

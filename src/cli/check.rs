@@ -9,7 +9,10 @@ use crate::{
     config::Config,
     diagnostic::{Diagnostic, Excerpt, Exit, Format, Printer, Range},
     dockerfile::lint::Warning,
-    pipeline::imagined::{CompiledHere, Looked},
+    pipeline::{
+        Wanted,
+        imagined::{CompiledHere, Looked},
+    },
     progress::Lint,
 };
 use clap::Args;
@@ -49,20 +52,26 @@ impl CheckArguments {
         printer: Printer,
     ) -> Result<Exit, Box<Diagnostic>> {
         let Self { build, imagined, error, skip } = self;
+        if build.wants_builder_to_compile() {
+            let message = "`check` reads the Dockerfile here, with the rules of BuildKit v0.32";
+            let fix = "leave out `--frontend daemon`";
+            return Err(Diagnostic::new("USAGE", Exit::Usage, message).with_fix(fix).into());
+        }
         let internal = |error: std::io::Error| {
             Box::new(Diagnostic::new("INTERNAL", Exit::Internal, error.to_string()))
         };
         let surroundings = Surroundings { global, config, environment, printer };
-        let CompiledHere { outcome, file, text } = match imagined.look(build, surroundings, true)? {
-            Looked::Checked(checked) => checked,
-            Looked::Wrong(wrong) => {
-                return Err(uncompiled(&wrong.outcome, &wrong.file, &wrong.text).into());
-            }
-            Looked::Graphs(_) => {
-                let message = "a graph came back in the place of a check";
-                return Err(Diagnostic::new("INTERNAL", Exit::Internal, message).into());
-            }
-        };
+        let CompiledHere { outcome, file, text } =
+            match imagined.look(build, surroundings, Wanted::Checks)? {
+                Looked::Checked(checked) => checked,
+                Looked::Wrong(wrong) => {
+                    return Err(uncompiled(&wrong.outcome, &wrong.file, &wrong.text).into());
+                }
+                Looked::Graphs(_) | Looked::BuilderGraphs(_) | Looked::Compared(_) => {
+                    let message = "a graph came back in the place of a check";
+                    return Err(Diagnostic::new("INTERNAL", Exit::Internal, message).into());
+                }
+            };
 
         let is_skipped = |warning: &Warning| skip.iter().any(|rule| rule == warning.rule);
         let lints: Vec<Lint> = outcome

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     diagnostic::{Diagnostic, Exit},
     pipeline::{
-        self,
+        self, Look, Wanted,
         imagined::{self, Assumptions, Failed, Images, Imagined, Looked},
     },
     plan::{BuildPlan, Context},
@@ -30,21 +30,27 @@ pub(super) struct ImaginedArguments {
     #[arg(long, value_name = "FILE")]
     images: Option<PathBuf>,
     /// What the builder is like, out of FILE (JSON: `worker_platforms`, `unsupported_caps`,
-    /// `source_metadata`, `frontend_attrs`) [default: linux/amd64 and linux/arm64, all of v0.32]
-    #[arg(long, value_name = "FILE", requires = "images")]
+    /// `source_metadata`, `frontend_attrs`) [default: linux/amd64 and linux/arm64, all of v0.32];
+    /// no builder is contacted then, and there are no base images but those of `--images`
+    #[arg(long, value_name = "FILE")]
     assume: Option<PathBuf>,
     /// The session's id, which local sources carry [default: a new one]
-    #[arg(long, value_name = "ID", requires = "images")]
+    #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     session_id: Option<String>,
 }
 
 impl ImaginedArguments {
-    /// Compiles what `build` describes. `checks` is for the lint rules instead of the graphs.
+    /// Whether no builder is contacted.
+    pub(super) fn is_imagined(&self) -> bool {
+        self.images.is_some() || self.assume.is_some()
+    }
+
+    /// Compiles what `build` describes.
     pub(super) fn look(
         &self,
         build: BuildArguments,
         surroundings: execute::Surroundings<'_>,
-        checks: bool,
+        wanted: Wanted,
     ) -> Result<Looked, Box<Diagnostic>> {
         let execute::Surroundings { global, config, environment, .. } = surroundings;
         // No output is made, so that none can be in the way.
@@ -53,15 +59,16 @@ impl ImaginedArguments {
             config,
             Surroundings { environment, stdout_is_terminal: false, stdout_is_json: false },
         )?;
-        let Some(images) = &self.images else {
-            let look = async |plan: &BuildPlan, inputs| pipeline::look(plan, inputs, checks).await;
+        if !self.is_imagined() {
+            let look = Look { wanted, session_id: self.session_id.clone() };
+            let look = async |plan: &BuildPlan, inputs| pipeline::look(plan, inputs, look).await;
             return execute::run(&request, surroundings, look).map(|(looked, _)| looked);
-        };
-        let builder = self.builder(images)?;
+        }
+        let builder = self.builder()?;
         let plan = &request.plan;
         let compiled = run(plan, |stdin| async {
             let here = Path::new(".");
-            if checks {
+            if wanted == Wanted::Checks {
                 imagined::check(plan, here, stdin, &builder).await.map(Looked::Checked)
             } else {
                 imagined::compile(plan, here, stdin, &builder).await.map(Looked::Graphs)
@@ -77,8 +84,11 @@ impl ImaginedArguments {
     }
 
     /// The builder that the flags describe.
-    fn builder(&self, images: &Path) -> Result<Imagined, Box<Diagnostic>> {
-        let images: Images = read("--images", images)?;
+    fn builder(&self) -> Result<Imagined, Box<Diagnostic>> {
+        let images = match &self.images {
+            Some(path) => read("--images", path)?,
+            None => Images::default(),
+        };
         let assumptions: Assumptions = match &self.assume {
             Some(path) => read("--assume", path)?,
             None => Assumptions::default(),

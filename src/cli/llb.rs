@@ -1,5 +1,7 @@
 //! `llb`.
 
+mod compare;
+
 use super::{
     arguments::GlobalArguments, build::BuildArguments, environment::Environment,
     execute::Surroundings, failure::uncompiled, imagined::ImaginedArguments,
@@ -9,7 +11,7 @@ use crate::{
     config::Config,
     diagnostic::{Diagnostic, Exit, Format, Printer},
     llb::print,
-    pipeline::imagined::Looked,
+    pipeline::{Wanted, imagined::Looked},
 };
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -23,11 +25,13 @@ const EXAMPLES: &str = "Examples:
   bk-sync llb .                                      the graph as JSON
   bk-sync llb --as dot . | dot -Tsvg > graph.svg     a picture of it
   bk-sync llb --images images.json .                 without any builder
-  bk-sync llb --as pb --out graphs --platform linux/amd64,linux/arm64 .";
+  bk-sync llb --as pb --out graphs --platform linux/amd64,linux/arm64 .
+  bk-sync llb --compare daemon .                     is it what the builder's own frontend makes?";
 
 /// Print the build graph of a Dockerfile
 ///
-/// The Dockerfile is compiled here; nothing is built. Takes all of build's flags.
+/// Nothing is built. Takes all of build's flags; with `--frontend daemon` it is the graph that the
+/// builder's own frontend makes.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct LlbArguments {
@@ -46,6 +50,18 @@ pub(super) struct LlbArguments {
     /// Write one file for each platform into DIR, named like `linux-arm64.llb.pb`
     #[arg(long, value_name = "DIR", help_heading = "Graph options")]
     out: Option<PathBuf>,
+    /// Print the first op that differs from what the builder's own frontend makes of the same; end
+    /// with 1 where one does
+    #[arg(long, value_name = "WITH", help_heading = "Graph options",
+        conflicts_with_all = ["images", "assume", "out", "form"])]
+    compare: Option<With>,
+}
+
+/// `--compare`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum With {
+    /// The builder's own frontend
+    Daemon,
 }
 
 /// `--as`.
@@ -78,10 +94,17 @@ impl LlbArguments {
         environment: &Environment,
         printer: Printer,
     ) -> Result<Exit, Box<Diagnostic>> {
-        let Self { build, imagined, form, out } = self;
-        if build.wants_builder_to_compile() {
+        let Self { build, imagined, form, out, compare } = self;
+        let is_theirs = build.wants_builder_to_compile();
+        if is_theirs && imagined.is_imagined() {
             return Err(usage(
-                "`llb` prints the graph that is compiled here, not the builder's",
+                "a builder that is only imagined has no frontend",
+                "leave out `--frontend daemon`, or `--images` and `--assume`",
+            ));
+        }
+        if is_theirs && compare.is_some() {
+            return Err(usage(
+                "the graph of the builder's frontend would be compared with itself",
                 "leave out `--frontend daemon`",
             ));
         }
@@ -98,8 +121,11 @@ impl LlbArguments {
             ));
         }
         let surroundings = Surroundings { global, config, environment, printer };
-        let graphs = match imagined.look(build, surroundings, false)? {
+        let wanted = if compare.is_some() { Wanted::Comparison } else { Wanted::Graphs };
+        let graphs = match imagined.look(build, surroundings, wanted)? {
             Looked::Graphs(compiled) => compiled.outcome,
+            Looked::BuilderGraphs(graphs) => graphs,
+            Looked::Compared(compared) => return compare::written(&compared, printer),
             Looked::Wrong(wrong) => {
                 return Err(uncompiled(&wrong.outcome, &wrong.file, &wrong.text).into());
             }
@@ -154,10 +180,7 @@ fn written(
         let name = format!("{}.{}", target.id().replace('/', "-"), form.extension());
         let path = directory.join(name);
         let bytes = match form {
-            Form::Json => {
-                let warnings = if at == 0 { graphs.warnings.as_slice() } else { &[] };
-                pretty(&target.to_json(warnings))
-            }
+            Form::Json => pretty(&target.to_json(graphs.warnings_at(at))),
             Form::Dot | Form::Pb => encoded(&target.definition, form),
         };
         fs::write(&path, bytes).map_err(|error| cannot(&path, &error))?;

@@ -35,7 +35,8 @@ pub struct Build {
     pub warnings: Vec<Warning>,
     /// Whether the result is one of several platforms, even if it is one alone.
     pub multi_platform: bool,
-    /// The Dockerfile, for who sends warnings.
+    /// The Dockerfile, for who sends warnings; none where somebody else compiled, and then nobody
+    /// knows the warnings.
     pub source_map: Option<Arc<SourceMap>>,
 }
 
@@ -45,14 +46,15 @@ impl Compiled {
         self.platform.normalized().format_all()
     }
 
-    /// `{"platform","head","ops","config","warnings"}`, for people and for comparisons.
-    pub fn to_json(&self, warnings: &[Warning]) -> Value {
+    /// `{"platform","head","ops","config","warnings"}`, for people and for comparisons; the
+    /// warnings are `null` where they are not known.
+    pub fn to_json(&self, warnings: Option<&[Warning]>) -> Value {
         json!({
             "platform": self.platform.normalized().format_all(),
             "head": self.definition.head(),
             "ops": print::ops_json(&self.definition),
             "config": serde_json::to_value(&self.config).unwrap_or_default(),
-            "warnings": warnings.iter().map(warning_json).collect::<Vec<_>>(),
+            "warnings": warnings.map(|list| list.iter().map(warning_json).collect::<Vec<_>>()),
         })
     }
 
@@ -77,13 +79,19 @@ impl Build {
     pub fn to_json(&self) -> Value {
         let mut targets: Vec<Value> = Vec::with_capacity(self.targets.len());
         for (at, target) in self.targets.iter().enumerate() {
-            let warnings = if at == 0 { self.warnings.as_slice() } else { &[] };
-            targets.push(target.to_json(warnings));
+            targets.push(target.to_json(self.warnings_at(at)));
         }
         match <[Value; 1]>::try_from(targets) {
             Ok([only]) => only,
             Err(several) => several.into(),
         }
+    }
+
+    /// The warnings that go with the platform at a place in the list: all with the first, since
+    /// each is said once.
+    pub fn warnings_at(&self, at: usize) -> Option<&[Warning]> {
+        let warnings = if at == 0 { self.warnings.as_slice() } else { &[] };
+        self.source_map.is_some().then_some(warnings)
     }
 
     /// The metadata of the result, by the keys that exporters know.

@@ -78,12 +78,26 @@ impl Target<'_> {
         target: usize,
     ) -> Result<(), Stop> {
         let all = self.mode == Mode::Check && self.all_stages();
-        for at in 0..self.stages.len() {
-            let done = self.stages.get(at).is_none_or(|stage| stage.dispatched);
-            if !all && (done || !reachable.contains(&at)) {
-                continue;
+        let is_needed =
+            |at: usize, stage: &Stage<'_>| all || (!stage.dispatched && reachable.contains(&at));
+        // How many stages have yet to start from each.
+        let mut heirs = vec![0_usize; self.stages.len()];
+        for (at, stage) in self.stages.iter().enumerate() {
+            if is_needed(at, stage)
+                && let Some(count) = stage.base.and_then(|base| heirs.get_mut(base))
+            {
+                *count += 1;
             }
-            self.inherit(at);
+        }
+        for at in 0..self.stages.len() {
+            let Some(stage) = self.stages.get(at).filter(|stage| is_needed(at, stage)) else {
+                continue;
+            };
+            let base = stage.base;
+            if let Some(count) = base.and_then(|base| heirs.get_mut(base)) {
+                *count = count.saturating_sub(1);
+                self.inherit(at, *count == 0 && base != Some(target));
+            }
             self.dispatch_stage(at)?;
         }
         if let Some(stage) = self.stages.get_mut(target) {
@@ -95,14 +109,22 @@ impl Target<'_> {
         Ok(())
     }
 
-    /// Takes over what the base has come to.
-    fn inherit(&mut self, at: usize) {
+    /// Takes over what the base has come to. With `is_last` the base itself keeps only what others
+    /// may copy from it: what is not shared can be changed without a copy of it all, and so a long
+    /// chain of stages takes no longer than one long stage.
+    fn inherit(&mut self, at: usize, is_last: bool) {
         let Some(base) = self.stages.get(at).and_then(|stage| stage.base) else { return };
-        let Some(base) = self.stages.get(base) else { return };
+        let Some(base) = self.stages.get_mut(base) else { return };
         let (state, platform) = (base.state.clone(), base.platform.clone());
-        let (image, base_config) = (base.image.clone(), base.base_config.clone());
         let (root, workdir_set) = (base.paths_root, base.workdir_set);
-        let build_args = Arc::clone(&base.build_args);
+        let base_config = base.base_config.clone();
+        let (image, build_args) = if is_last {
+            base.state = std::mem::take(&mut base.state).without_env();
+            (std::mem::take(&mut base.image), std::mem::take(&mut base.build_args))
+        } else {
+            (base.image.clone(), Arc::clone(&base.build_args))
+        };
+        let env_in_order = base.env_in_order;
         let Some(stage) = self.stages.get_mut(at) else { return };
         stage.state = state;
         stage.platform = platform;
@@ -114,6 +136,7 @@ impl Target<'_> {
         stage.paths_root = root;
         stage.workdir_set = workdir_set;
         stage.build_args = build_args;
+        stage.env_in_order = env_in_order;
     }
 
     fn dispatch_stage(&mut self, at: usize) -> Result<(), Stop> {
@@ -122,12 +145,16 @@ impl Target<'_> {
         let platform = stage.platform.get_or_insert_default().clone();
         if !stage.image.has_env("PATH") && platform.os != "windows" {
             stage.image.set_env("PATH", DEFAULT_PATH);
+            stage.env_in_order = false;
         }
         let options = &self.input.options;
         let mut state = std::mem::take(&mut stage.state);
-        for entry in stage.image.env() {
-            let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
-            state = state.env(name, value);
+        if !stage.env_in_order {
+            for entry in stage.image.env() {
+                let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+                state = state.env(name, value);
+            }
+            stage.env_in_order = true;
         }
         if !options.hostname.is_empty() {
             state = state.hostname(&options.hostname);
@@ -138,7 +165,9 @@ impl Target<'_> {
             let dir = os_path::workdir(&dir, &dir, &platform.os)
                 .map_err(|error| CompileError::new(Fault::Workdir(error)).at(lines))?;
             state = state.dir(&os_path::to_slash(&dir, &platform.os));
-            stage.image.config_mut().config.working_dir = dir;
+            if stage.image.config().config.working_dir != dir {
+                stage.image.config_mut().config.working_dir = dir;
+            }
         }
         let user = &stage.image.config().config.user;
         if !user.is_empty() {

@@ -57,6 +57,8 @@ pub(super) struct Stage<'a> {
     /// Directories whose paths are decided on in the end.
     pub(super) locals: Vec<LocalContext>,
     pub(super) workdir_set: bool,
+    /// The environment of the state ends with that of the image, in the same order.
+    pub(super) env_in_order: bool,
     pub(super) once: Once,
 }
 

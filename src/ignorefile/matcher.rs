@@ -100,15 +100,19 @@ impl Matcher {
     }
 
     /// Whether `path` is matched, asked without a walk: each pattern is tried on the path and on
-    /// all directories above it.
+    /// all directories above it. Above what lies in `/` the root itself counts as one.
     pub fn at_once(&self, path: &str) -> bool {
+        let in_root = path.strip_prefix('/').is_some_and(|rest| !rest.contains('/'));
         let mut answer = false;
         for pattern in &self.patterns {
             if pattern.is_negated() != answer {
                 continue;
             }
-            let above = path.match_indices('/').filter_map(|(at, _)| path.get(..at));
-            if pattern.matches(path) || above.into_iter().any(|parent| pattern.matches(parent)) {
+            let mut above = path.match_indices('/').filter_map(|(at, _)| path.get(..at));
+            if pattern.matches(path)
+                || above.any(|parent| pattern.matches(parent))
+                || (in_root && pattern.matches("/"))
+            {
                 answer = !pattern.is_negated();
             }
         }
@@ -181,11 +185,24 @@ mod tests {
         #[test]
         fn no_pattern_and_no_path_panics(texts in prop::collection::vec(".{0,12}", 0..6), path in ".{0,20}") {
             for text in &texts {
+                // The root is above no path that is walked to.
+                if path.starts_with('/') {
+                    continue;
+                }
                 if let Ok(matcher) = Matcher::new([text.as_str()]) {
                     // One pattern gives both questions the same answer.
                     prop_assert_eq!(matcher.at_once(&path), walk(&matcher, &path));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_root_is_above_what_lies_in_it() {
+        for (pattern, path, answer) in
+            [("[^a]", "/a", true), ("/", "/a", true), ("/", "/a/b", false), ("a", "/a", false)]
+        {
+            assert_eq!(Matcher::new([pattern]).unwrap().at_once(path), answer, "{pattern} {path}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Marshalling: from a state to the bytes that a builder takes.
 
+use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -118,6 +119,38 @@ impl Definition {
                 infos: self.sources.iter().map(|map| map.to_pb()).collect(),
             }),
         }
+    }
+
+    /// A graph that somebody else marshalled. Of the files that its places point into, the graphs
+    /// that they were read from are left aside.
+    ///
+    /// # Errors
+    /// The last op cannot be read, or names no result.
+    pub fn from_pb(definition: pb::Definition) -> Result<Self, Error> {
+        let head = match definition.def.last() {
+            None => None,
+            Some(last) => {
+                let last = pb::Op::decode(last.as_slice()).ok();
+                Some(last.and_then(|op| op.inputs.into_iter().next()).ok_or(Error::NoResult)?)
+            }
+        };
+        let source = definition.source.unwrap_or_default();
+        let sources = source.infos.into_iter().map(|info| Arc::new(SourceMap::from_pb(info)));
+        let locations = source.locations.into_iter().map(|(digest, locations)| {
+            let locations = locations.locations.into_iter().map(|location| OpLocation {
+                source: usize::try_from(location.source_index).unwrap_or_default(),
+                ranges: location.ranges.into_iter().map(Range::from_pb).collect(),
+            });
+            (digest, locations.collect())
+        });
+        let ops = definition.def.into_iter();
+        Ok(Self {
+            ops: ops.map(|bytes| MarshalledOp { digest: digest(&bytes), bytes }).collect(),
+            metadata: definition.metadata,
+            locations: locations.collect(),
+            sources: sources.collect(),
+            head,
+        })
     }
 
     /// The canonical bytes of the whole.

@@ -23,6 +23,9 @@ pub enum Error {
     /// A source without a name.
     #[error("source identifier can't be empty")]
     NoIdentifier,
+    /// Somebody else's graph whose last op is none, or names no result.
+    #[error("the graph names no result")]
+    NoResult,
     /// An input that is not part of the graph; never seen unless a source was decided on to be
     /// built on itself.
     #[error("the graph is built on itself")]

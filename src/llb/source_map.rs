@@ -56,6 +56,12 @@ impl SourceMap {
         }
     }
 
+    /// What the message of the wire says, less the graph that the file was read from.
+    pub(super) fn from_pb(info: pb::SourceInfo) -> Self {
+        let pb::SourceInfo { filename, language, data, .. } = info;
+        Self { filename, language, data, definition: None }
+    }
+
     pub(super) fn same_file(&self, other: &Self) -> bool {
         self.filename == other.filename
             && self.language == other.language
@@ -78,5 +84,13 @@ impl Range {
     pub fn to_pb(self) -> pb::Range {
         let position = |at: Position| pb::Position { line: at.line, character: at.character };
         pb::Range { start: Some(position(self.start)), end: Some(position(self.end)) }
+    }
+
+    pub(super) fn from_pb(range: pb::Range) -> Self {
+        let position = |at: Option<pb::Position>| {
+            let at = at.unwrap_or_default();
+            Position { line: at.line, character: at.character }
+        };
+        Self { start: position(range.start), end: position(range.end) }
     }
 }

@@ -147,6 +147,12 @@ impl State {
         self.changed(|context| context.env.set(name, value))
     }
 
+    /// Without any environment variable.
+    #[must_use]
+    pub fn without_env(self) -> Self {
+        self.changed(|context| context.env = Env::default())
+    }
+
     /// The environment.
     pub fn environment(&self) -> &Env {
         &self.context.env

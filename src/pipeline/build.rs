@@ -11,7 +11,7 @@ use super::{
     inspect,
     journal::Journal,
     login::Login,
-    native::Looking,
+    native::{Looking, Wanted},
     outputs::{Outputs, Push, outputs},
     preflight_push,
     push::{BuilderBlobs, Held, HeldSource, Job, Offers, PushSettings, Targets, repositories_in},
@@ -108,12 +108,22 @@ pub async fn build(plan: &BuildPlan, inputs: Inputs) -> Result<Built, Error> {
     Ok(built)
 }
 
-/// Compiles `plan` for the builder that is reached, and builds nothing. `checks` is for the lint
-/// rules instead of the graphs.
+/// What to compile without building it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Look {
+    /// What is wanted of it.
+    pub wanted: Wanted,
+    /// The id of the session, for graphs that must come out the same twice; a random one where it
+    /// is none.
+    pub session_id: Option<String>,
+}
+
+/// Compiles `plan` for the builder that is reached, and builds nothing.
 ///
 /// # Errors
-/// As [`build`], but for what is wrong with the Dockerfile: that is an answer.
-pub async fn look(plan: &BuildPlan, inputs: Inputs, checks: bool) -> Result<Looked, Error> {
+/// As [`build`], but for what is wrong with the Dockerfile where it is compiled here: that is an
+/// answer.
+pub async fn look(plan: &BuildPlan, inputs: Inputs, look: Look) -> Result<Looked, Error> {
     let nothing = Output { kind: OutputKind::CacheOnly, attributes: BTreeMap::new(), target: None };
     let plan = BuildPlan {
         push: false,
@@ -123,11 +133,15 @@ pub async fn look(plan: &BuildPlan, inputs: Inputs, checks: bool) -> Result<Look
         ..plan.clone()
     };
     let cancel = inputs.cancel.clone();
-    let prepared = tokio::select! {
+    let mut prepared = tokio::select! {
         prepared = Prepared::new(&plan, inputs) => prepared?,
         () = cancel.cancelled() => return Err(Error::Interrupted),
     };
-    let frontend = Looking::new(checks);
+    if let Some(id) = look.session_id {
+        prepared.session = prepared.session.with_id(id.clone());
+        prepared.input.session_id = id;
+    }
+    let frontend = Looking::new(look.wanted, plan.frontend);
     prepared.run(&plan, &frontend).await?;
     frontend.into_found().ok_or_else(|| Error::Builder {
         message: "it ended the build before anything was compiled".to_owned(),

@@ -140,14 +140,16 @@ pub struct DaemonFrontend {
 }
 
 impl DaemonFrontend {
-    /// `choice` decides about `# syntax` lines that name the standard frontend: `Daemon` lets the
-    /// builder fetch the version that is named; otherwise the one built in is taken, which needs
-    /// no registry.
+    /// `choice` decides about `# syntax` lines. `Daemon` lets the builder fetch what they name;
+    /// otherwise the frontend that is built in stands for every version of the standard one, which
+    /// needs no registry. With `Native` it stands for all others too: what is compiled here follows
+    /// no such line either.
     pub fn new(choice: FrontendChoice) -> Self {
         Self { choice }
     }
 
-    fn solve(self, input: &FrontendInput) -> (Solve, String) {
+    /// What the builder is asked, and whom that asks.
+    pub(super) fn solve(self, input: &FrontendInput) -> (Solve, String) {
         let mut solve = Solve {
             frontend: BUILT_IN.to_owned(),
             attributes: input.attributes.clone(),
@@ -159,7 +161,7 @@ impl DaemonFrontend {
         }
         let Some(syntax) = syntax(input) else { return (solve, "daemon".to_owned()) };
         solve.attributes.insert(COMMAND_LINE.to_owned(), syntax.command_line);
-        if syntax.is_standard {
+        if syntax.is_standard || self.choice == FrontendChoice::Native {
             return (solve, "daemon".to_owned());
         }
         FROM_IMAGE.clone_into(&mut solve.frontend);

@@ -146,10 +146,24 @@ pub async fn check(
 pub enum Looked {
     /// What the lint rules say.
     Checked(CompiledHere<Checked>),
-    /// The graphs.
+    /// The graphs, as they are compiled here.
     Graphs(CompiledHere<Build>),
+    /// The graphs that the builder's own frontend made. Its warnings went to the screen.
+    BuilderGraphs(Build),
+    /// Both, side by side.
+    Compared(Box<Compared>),
     /// The Dockerfile is wrong.
     Wrong(Box<CompiledHere<CompileError>>),
+}
+
+/// What was compiled here and what the builder's own frontend made of the same; at least one of
+/// them made graphs.
+#[derive(Debug)]
+pub struct Compared {
+    /// Here.
+    pub here: CompiledHere<Result<Build, CompileError>>,
+    /// There, or what the builder said instead.
+    pub there: Result<Build, String>,
 }
 
 /// Why nothing was compiled.

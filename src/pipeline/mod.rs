@@ -24,6 +24,7 @@ pub mod sources;
 pub mod sync;
 pub mod verify;
 
-pub use build::{Inputs, build, look};
+pub use build::{Inputs, Look, build, look};
 pub use built::Built;
 pub use error::Error;
+pub use native::Wanted;

@@ -166,3 +166,76 @@ fn twenty_thousand_stages_are_not_too_deep() {
     let error = compile(circle.as_bytes(), "linux/arm64").unwrap_err();
     assert!(error.to_string().starts_with("circular dependency"), "{error}");
 }
+
+#[test]
+fn a_chain_of_stages_hands_on_one_environment() {
+    let mut text = String::from("FROM scratch AS s0\n");
+    for at in 1..5_000 {
+        let before = at - 1;
+        writeln!(text, "FROM s{before} AS s{at}\nENV N{at}=x{at}\nLABEL l{at}={at}").unwrap();
+        // Now and then what moves a name to the end, or is no part of the image.
+        if at % 1_000 == 0 {
+            writeln!(text, "ENV N7=again\nARG N8=argument\nCOPY --from=s{before} /a /b").unwrap();
+        }
+    }
+    text.push_str("RUN true\n");
+    let build = compile(text.as_bytes(), "linux/arm64").unwrap();
+    let config = &build.targets[0].config.config;
+    assert_eq!((config.env.len(), config.labels.len()), (5_000, 4_999));
+    assert_eq!(config.env[7], "N7=again");
+    let ops = build.targets[0].definition.ops();
+    let last = pb::Op::decode(ops[ops.len() - 2].bytes.as_slice()).unwrap();
+    let Some(pb::op::Op::Exec(exec)) = last.op else { panic!("no process") };
+    let env = exec.meta.unwrap().env;
+    assert_eq!(env.len(), 5_000);
+    // The image's variables come after an argument of a stage below, and in the image's order.
+    assert!(env.contains(&"N8=x8".to_owned()), "what an image sets wins over an argument");
+    assert_eq!(env, config.env);
+}
+
+#[test]
+fn what_no_editor_writes_is_compiled_or_refused() {
+    let deep = |open: &str, close: &str, depth: usize| open.repeat(depth) + &close.repeat(depth);
+    let long = "x".repeat(60_000);
+    // A line may be that long only when it is put together from several.
+    let joined = format!("{long}\\\n").repeat(8);
+    let many = |count: usize, line: &str| line.repeat(count);
+    let texts: Vec<String> = vec![
+        format!("FROM scratch\nENV A={}\n", deep("${B:-", "}", 10_000)),
+        format!("FROM scratch\nENV A={}\n", deep("${B:-\\\n", "\\\n}", 5_000)),
+        format!("FROM scratch\nENV A={}\n", deep("${B:+\"\\\n", "\\\n\"}", 5_000)),
+        format!("FROM scratch\nCMD {}\n", deep("[\\\n", "\\\n]", 5_000)),
+        format!("FROM scratch\nCMD {}\n", deep("{\"a\":\\\n", "\\\n}", 5_000)),
+        format!("FROM scratch\n{}RUN x\n", many(5_000, "ONBUILD \\\n")),
+        format!("FROM scratch\nRUN {joined}\n"),
+        format!("FROM scratch\nENV A={joined}\nENV B=$A$A\n"),
+        format!("FROM scratch\nLABEL {joined}=1\n"),
+        format!("FROM scratch\nCOPY {} /x/\n", many(5_000, "a \\\n")),
+        format!("FROM scratch\nRUN {} x\n", many(500, "--mount=type=tmpfs,target=/a \\\n")),
+        format!("FROM scratch\nEXPOSE {}\n", many(3, "1-65535 \\\n")),
+        format!("FROM scratch\nCOPY <<E /x\n{}E\n", many(10_000, "some $A text\n")),
+        format!("FROM scratch\nRUN {}\n{}", many(300, "<<E "), many(300, "y\nE\n")),
+        format!("FROM scratch\nRUN <<E\n{}", many(10_000, "never ended\n")),
+        format!("{}FROM scratch\n", many(10_000, "# check=skip=all\n")),
+        format!("{}FROM $A\n", many(5_000, "ARG A=$A$A\n")),
+        format!("FROM {}\n", "a/".repeat(5_000)),
+        format!("FROM scratch AS {long}\nFROM {long}\n"),
+        format!("FROM scratch\nHEALTHCHECK --interval={} CMD x\n", "9".repeat(5_000)),
+        format!("FROM scratch\nUSER {}\n", "${A##*}".repeat(1_000)),
+        format!("FROM scratch\nENV P={}\nENV Q=${{P//a*a*a*a*b/x}}\n", "a".repeat(5_000)),
+        many(10_000, "\\\n"),
+        many(5_000, "\u{feff}"),
+    ];
+    for text in &texts {
+        check_build(text.as_bytes(), "linux/arm64");
+    }
+    let lines = "FROM scratch AS x\nARG A=1\nENV A=2\nRUN <<E\n3\nE\nCOPY --from=x [\"4\", \"5\"]\nUSER 6\n";
+    for at in 0..=lines.len() {
+        for odd in
+            [&b"\0"[..], b"\xff", b"\xc3", b"\xed\xa0\x80", b"\x0b\x0c", "\u{2028}".as_bytes()]
+        {
+            let text = [&lines.as_bytes()[..at], odd, &lines.as_bytes()[at..]].concat();
+            check_build(&text, "linux/arm64");
+        }
+    }
+}

@@ -189,8 +189,112 @@ fn several_platforms_are_several_files() {
     assert_eq!(both[1]["platform"], "linux/arm64");
     let dot = place.run(&["llb", "--as", "dot", "--images", "images.json", "."]);
     assert!(dot.stdout.starts_with("digraph"), "{dot:?}");
-    let ran = place.run(&["llb", "--frontend", "daemon", "--images", "images.json", "."]);
+    for contradiction in [
+        ["llb", "--frontend", "daemon", "--images", "images.json", "."],
+        ["llb", "--compare", "daemon", "--images", "images.json", "."],
+        ["llb", "--compare", "daemon", "--frontend", "daemon", "."],
+        ["llb", "--compare", "daemon", "--as", "dot", "."],
+        ["check", "--frontend", "daemon", "--images", "images.json", "."],
+    ] {
+        let ran = place.run(&contradiction);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_builder_imagined_without_images_is_enough_for_scratch() {
+    let place = Place::new();
+    place.write("Dockerfile", "FROM scratch\nCOPY a /\n");
+    place.write("assumed.json", r#"{"worker_platforms": ["linux/riscv64"]}"#);
+    let ran = place.run(&["llb", "--assume", "assumed.json", "."]);
+    let graph: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{ran:?}"));
+    assert_eq!(graph["platform"], "linux/riscv64");
+    place.write("Dockerfile", "FROM alpine\n");
+    let ran = place.run(&["llb", "--assume", "assumed.json", "."]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{ran:?}");
+    assert!(ran.stderr.contains("library/alpine:latest: not found"), "{ran:?}");
+}
+
+/// Runs `llb` on a Dockerfile whose step must never run.
+fn on(place: &Place, builder: &str, words: &[&str]) -> Ran {
+    let head = ["llb", "--builder", builder, "-q"];
+    place.run(&head.iter().chain(words).chain(&["."]).copied().collect::<Vec<_>>())
+}
+
+#[test]
+fn graphs_are_compared_with_those_of_each_builders_own_frontend() {
+    let place = Place::new();
+    let base = bed::base_multi();
+    let text = format!(
+        "# syntax=example.test/not/followed:1\nFROM {base} AS one\nRUN exit 9\nFROM scratch\n\
+         COPY --link --from=one /etc /\nCOPY . /app/\nLABEL a=b\n"
+    );
+    place.write("Dockerfile", &text);
+    let both = ["linux/amd64", "linux/arm64"];
+    // A Docker with graphdrivers builds for one platform at a time.
+    for (builder, platforms) in [
+        (bed::buildkitd(), &both[..]),
+        (bed::dockerd(), &both[..]),
+        (bed::dockerd_graphdriver(), &both[1..]),
+    ] {
+        let ran = on(&place, builder, &["--compare", "daemon", "--platform", &platforms.join(",")]);
+        assert_eq!(ran.code, Some(0), "{builder}: {ran:?}");
+        let lines: Vec<&str> = ran.stdout.lines().collect();
+        assert_eq!(lines.len(), platforms.len(), "{ran:?}");
+        for (line, platform) in lines.iter().zip(platforms) {
+            assert!(line.starts_with(&format!("{platform}: ")), "{line}");
+            assert!(line.ends_with(" ops, all equal"), "{line}");
+        }
+    }
+    let json = on(&place, bed::buildkitd(), &["--compare", "daemon", "--format", "json"]).json();
+    assert_eq!(json["result"]["equal"], true, "{json}");
+    assert!(json["result"]["platforms"][0]["ops"].as_u64().unwrap() >= 5, "{json}");
+}
+
+#[test]
+fn a_difference_is_shown_from_both_sides() {
+    let place = Place::new();
+    // A device is what the frontend of no release but a labs one takes.
+    place.write("Dockerfile", "FROM scratch\nRUN --device=vendor.test/class=x true\n");
+    let ran = on(&place, bed::buildkitd(), &["--compare", "daemon"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran:?}");
+    assert!(ran.stderr.contains("compiled here, and refused there"), "{}", ran.stderr);
+
+    // Both refuse: that is the Dockerfile's fault.
+    place.write("Dockerfile", "FROM scratch\nRUM true\n");
+    let ran = on(&place, bed::buildkitd(), &["--compare", "daemon"]);
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.stderr.contains("did you mean RUN?"), "{}", ran.stderr);
+}
+
+#[test]
+fn the_builders_own_graph_is_printed_in_every_form() {
+    let place = Place::new();
+    place.write("Dockerfile", "FROM scratch\nCOPY a /\nCOPY --link b /\n");
+    let with = |more: &[&str]| {
+        let words = [&["--session-id", "a-session"], more].concat();
+        on(&place, bed::buildkitd(), &words)
+    };
+    let (ours, theirs) = (with(&[]), with(&["--frontend", "daemon"]));
+    let read = |ran: &Ran| -> Value {
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{ran:?}"))
+    };
+    let (ours, theirs) = (read(&ours), read(&theirs));
+    // The id of the session is part of local sources, and of nothing that is random.
+    assert!(ours.to_string().contains("a-session"), "{ours}");
+    for key in ["platform", "head", "config"] {
+        assert_eq!(ours[key], theirs[key], "{key}");
+    }
+    let op = |graph: &Value, at: usize| graph["ops"][at]["op"].clone();
+    let count = ours["ops"].as_array().unwrap().len();
+    assert!(count > 3);
+    for at in 0..count {
+        assert_eq!(op(&ours, at), op(&theirs, at));
+        assert_eq!(ours["ops"][at]["locations"], theirs["ops"][at]["locations"]);
+    }
+    assert_eq!(theirs["warnings"], Value::Null, "nobody knows them");
+    let dot = with(&["--frontend", "daemon", "--as", "dot"]);
+    assert!(dot.stdout.starts_with("digraph"), "{dot:?}");
 }
 
 #[test]
@@ -328,4 +432,27 @@ fn a_real_builder_answers_what_the_file_asks_and_builds_nothing() {
     let ran = with(&["llb"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{ran:?}");
     assert!(ran.stderr.contains("Dockerfile:1"), "{}", ran.stderr);
+}
+
+#[path = "../../examples/llb_build.rs"]
+#[expect(dead_code, reason = "its main function is for who runs it as an example")]
+mod llb_build;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_example_builds_an_image_without_a_dockerfile() {
+    for builder in [bed::buildkitd(), bed::dockerd()] {
+        let place = Place::new();
+        let archive = place.work().join("greeting.tar");
+        let digest = llb_build::build(builder, bed::base_multi(), archive.clone()).await.unwrap();
+        assert!(digest.starts_with("sha256:"), "{digest}");
+        let output = std::process::Command::new(bed::program("skopeo"))
+            .args(["inspect", "--config", "--raw"])
+            .arg(format!("oci-archive:{}", archive.display()))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let config: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(config["config"]["Cmd"][1], "/etc/greetings/made", "{config}");
+        assert!(config["rootfs"]["diff_ids"].as_array().unwrap().len() >= 2, "{config}");
+    }
 }

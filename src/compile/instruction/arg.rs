@@ -22,6 +22,7 @@ pub(in crate::compile) fn apply(step: &mut Step<'_, '_>, arg: Arg) -> Result<(),
         if let Some(value) = &value
             && !is_for_scanners(&name.key)
         {
+            step.stage.env_in_order = false;
             step.change(|state| state.env(&name.key, value));
         }
         shown.push(match &value {

@@ -17,6 +17,8 @@ pub(in crate::compile) fn apply(step: &mut Step<'_, '_>, pairs: &[Pair]) {
             step.scope.report(rule, step.lines(), (rule.message)("ENV", &pair.key));
         }
         text.extend([" ", &pair.key, "=", &pair.value]);
+        // A name that is new to both comes last in both; another one moves to the end of one only.
+        step.stage.env_in_order &= !step.stage.image.has_env(&pair.key);
         step.change(|state| state.env(&pair.key, &pair.value));
         step.stage.image.set_env(&pair.key, &pair.value);
     }

@@ -104,7 +104,9 @@ fn used_source<'s>(
     let names_one = !mount.from.is_empty() || mount.kind == MountKind::Cache;
     let Some(source) = source.filter(|_| names_one) else { return Ok(None) };
     if !source.dispatched {
-        let (from, target) = (mount.from.clone(), mount.target.clone());
+        // A cache that names none starts from nothing.
+        let from = if mount.from.is_empty() { "scratch" } else { mount.from.as_str() };
+        let (from, target) = (from.to_owned(), mount.target.clone());
         return Err(Fault::MountFromLater { from, target }.into());
     }
     Ok(Some(source))

@@ -17,12 +17,14 @@ impl Selection {
         self.all || self.rules.contains(rule)
     }
 
-    fn parse(value: &str) -> Self {
-        let value = value.trim();
-        if value == "all" {
-            return Self { all: true, rules: BTreeSet::new() };
+    /// Reads `all`, which stays, or names, which take the place of those before.
+    fn read(&mut self, value: &str) {
+        match value.trim() {
+            "all" => self.all = true,
+            names => {
+                self.rules = names.split(',').map(|rule| rule.trim().to_owned()).collect();
+            }
         }
-        Self { all: false, rules: value.split(',').map(|rule| rule.trim().to_owned()).collect() }
     }
 
     fn add(&mut self, other: &Self) {
@@ -88,8 +90,8 @@ impl Options {
                 return Err(OptionsError::Unknown(part.to_owned()));
             };
             match name.trim() {
-                "skip" => options.skip = Selection::parse(value),
-                "experimental" => options.experimental = Selection::parse(value),
+                "skip" => options.skip.read(value),
+                "experimental" => options.experimental.read(value),
                 "error" => {
                     let value = value.trim();
                     options.error = crate::dockerfile::scalar::boolean(value).ok_or_else(|| {
@@ -135,6 +137,8 @@ mod tests {
         assert!(options.experimental.contains("Anything"));
         assert!(options.error);
         assert_eq!(Options::parse(" ").unwrap(), Options::default());
+        // What was said of all rules is not taken back.
+        assert!(Options::parse("skip=all;skip=A").unwrap().skip.contains("B"));
     }
 
     #[test]

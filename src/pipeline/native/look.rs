@@ -1,29 +1,44 @@
 //! Compiling without building: the graphs, or the warnings, stay with whoever asked.
 
+mod theirs;
+
 use super::{answer::Answers, builder, dockerfile};
 use crate::{
     buildkit::gateway::Gateway,
     compile::{CheckStep, Compiler, Request, Step},
     pipeline::{
-        frontend::{Compiled, Frontend, FrontendError, FrontendInput},
-        imagined::{CompiledHere, Looked},
+        frontend::{Compiled, Frontend, FrontendError, FrontendInput, syntax},
+        imagined::{Compared, CompiledHere, Looked},
     },
+    plan::FrontendChoice,
     proto::moby::buildkit::v1::frontend::Result as BuildResult,
 };
 use futures::future::BoxFuture;
 use std::sync::{Mutex, PoisonError};
 
+/// What is wanted of a compilation that builds nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wanted {
+    /// What the lint rules say.
+    Checks,
+    /// The graphs.
+    Graphs,
+    /// The graphs that are compiled here, and beside them those of the builder's own frontend.
+    Comparison,
+}
+
 /// A frontend that keeps what it compiles, and gives the builder an empty result.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::pipeline) struct Looking {
-    checks: bool,
+    wanted: Wanted,
+    choice: FrontendChoice,
     found: Mutex<Option<Looked>>,
 }
 
 impl Looking {
-    /// `checks` is for the lint rules instead of the graphs.
-    pub(in crate::pipeline) fn new(checks: bool) -> Self {
-        Self { checks, found: Mutex::default() }
+    /// `choice` says who compiles where graphs are wanted.
+    pub(in crate::pipeline) fn new(wanted: Wanted, choice: FrontendChoice) -> Self {
+        Self { wanted, choice, found: Mutex::default() }
     }
 
     /// What was found; none where it was never asked to compile.
@@ -32,6 +47,47 @@ impl Looking {
     }
 
     async fn look(
+        &self,
+        gateway: &Gateway,
+        input: &FrontendInput,
+    ) -> Result<Looked, FrontendError> {
+        match self.wanted {
+            Wanted::Graphs if self.is_for_the_builder(input) => {
+                theirs::graphs(gateway, input, self.choice).await.map(Looked::BuilderGraphs)
+            }
+            Wanted::Graphs | Wanted::Checks => self.look_here(gateway, input).await,
+            Wanted::Comparison => {
+                let (outcome, file, text) = match self.look_here(gateway, input).await? {
+                    Looked::Graphs(CompiledHere { outcome, file, text }) => {
+                        (Ok(outcome), file, text)
+                    }
+                    Looked::Wrong(wrong) => (Err(wrong.outcome), wrong.file, wrong.text),
+                    other => return Ok(other),
+                };
+                let there = theirs::graphs(gateway, input, FrontendChoice::Native).await;
+                match (outcome, there) {
+                    (Err(outcome), Err(_)) => {
+                        Ok(Looked::Wrong(Box::new(CompiledHere { outcome, file, text })))
+                    }
+                    (outcome, there) => Ok(Looked::Compared(Box::new(Compared {
+                        here: CompiledHere { outcome, file, text },
+                        there: there.map_err(|error| error.to_string()),
+                    }))),
+                }
+            }
+        }
+    }
+
+    /// Whether a build would let the builder compile.
+    fn is_for_the_builder(&self, input: &FrontendInput) -> bool {
+        match self.choice {
+            FrontendChoice::Daemon => true,
+            FrontendChoice::Native => false,
+            FrontendChoice::Auto => syntax(input).is_some_and(|syntax| !syntax.is_standard),
+        }
+    }
+
+    async fn look_here(
         &self,
         gateway: &Gateway,
         input: &FrontendInput,
@@ -48,7 +104,7 @@ impl Looking {
         });
         let (file, text) = (entry.filename, entry.text);
         loop {
-            let questions = if self.checks {
+            let questions = if self.wanted == Wanted::Checks {
                 match compiler.check() {
                     CheckStep::Ask(questions) => questions,
                     CheckStep::Done(checked) => {

@@ -26,6 +26,7 @@ use crate::{
     },
 };
 pub(super) use look::Looking;
+pub use look::Wanted;
 
 use answer::Answers;
 use futures::future::{BoxFuture, try_join_all};
