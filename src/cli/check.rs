@@ -10,7 +10,7 @@ use crate::{
     diagnostic::{Diagnostic, Excerpt, Exit, Format, Printer, Range},
     dockerfile::lint::Warning,
     pipeline::imagined::{CompiledHere, Looked},
-    progress::Lint,
+    progress::{Lint, Look},
 };
 use clap::Args;
 use serde_json::{Value, json};
@@ -73,7 +73,9 @@ impl CheckArguments {
             .collect();
         let warnings: Vec<Value> = lints.iter().map(Lint::to_json).collect();
         if printer.format() == Format::Text {
-            let shown: String = lints.iter().map(Lint::render).collect();
+            // Colours are taken out on their way, where nobody wants them.
+            let look = Look { colours: true, ..Look::default() };
+            let shown: String = lints.iter().map(|lint| lint.render(look)).collect();
             Printer::text(&shown).map_err(internal)?;
         }
         match outcome.error {

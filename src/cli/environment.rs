@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 /// The variables that mean something to bk-sync, with what they mean. `--help` shows this table.
 /// Besides these, `--build-arg NAME`, `--secret env=NAME` and `{env.NAME}` read what they name.
-pub const VARIABLES: [(&str, &str); 15] = [
+pub const VARIABLES: [(&str, &str); 18] = [
     ("BK_SYNC_BUILDER", "the builder's address, where `--builder` is not given"),
     ("BUILDKIT_HOST", "the same, as buildctl reads it"),
     ("DOCKER_HOST", "the Docker to use where no builder is named"),
@@ -19,6 +19,9 @@ pub const VARIABLES: [(&str, &str); 15] = [
     ("BK_SYNC_LOG", "what to log to stderr, as tracing filters are written"),
     ("KUBECONFIG", "kubeconfigs for `rollout`, `rollback` and `status`, else `~/.kube/config`"),
     ("SSH_AUTH_SOCK", "the agent that `--ssh default` forwards"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "send traces there, as OTLP over HTTP in JSON"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "headers for it, as NAME=VALUE,NAME=VALUE"),
+    ("TRACEPARENT", "the trace that ours belongs to"),
     ("NO_COLOR", "no colours, where it is set and not empty"),
     ("TERM", "`dumb` for no colours and no redrawing"),
 ];

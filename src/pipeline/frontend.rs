@@ -8,6 +8,7 @@ use crate::{
         gateway::{Gateway, Solve},
         solve::FrontendFailure,
     },
+    compile::Build,
     dockerfile::directive,
     filesync::Source,
     plan::FrontendChoice,
@@ -15,7 +16,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The build argument that names a frontend in place of the `# syntax` line.
 const SYNTAX_ARGUMENT: &str = "BUILDKIT_SYNTAX";
@@ -63,6 +64,8 @@ pub struct Compiled {
     pub frontend: String,
     /// The digest of the graph's last op, where it is known here and there is one platform.
     pub llb_digest: Option<String>,
+    /// The graphs, where they were made here.
+    pub graphs: Option<Arc<Build>>,
 }
 
 /// Why a frontend made nothing.
@@ -163,7 +166,7 @@ impl Frontend for DaemonFrontend {
         Box::pin(async move {
             let (solve, frontend) = self.solve(input);
             let result = gateway.solve(solve).await?;
-            Ok(Compiled { result, frontend, llb_digest: None })
+            Ok(Compiled { result, frontend, llb_digest: None, graphs: None })
         })
     }
 }

@@ -15,6 +15,7 @@ pub mod login;
 mod native;
 pub mod outputs;
 mod receive;
+pub mod remember;
 pub mod rollout;
 mod services;
 pub mod sources;

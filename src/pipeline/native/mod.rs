@@ -108,7 +108,7 @@ async fn native(
             gateway.warn(told(warning, source)).await?;
         }
     }
-    solve(gateway, input, &build).await
+    solve(gateway, input, *build).await
 }
 
 /// What the graph is made for.
@@ -132,7 +132,7 @@ fn builder(gateway: &Gateway) -> compile::Builder {
 async fn solve(
     gateway: &Gateway,
     input: &FrontendInput,
-    build: &Build,
+    build: Build,
 ) -> Result<Compiled, FrontendError> {
     let refs = try_join_all(build.targets.iter().map(async |target| {
         let solved = gateway
@@ -173,6 +173,7 @@ async fn solve(
         },
         frontend: "native".to_owned(),
         llb_digest,
+        graphs: Some(Arc::new(build)),
     })
 }
 
