@@ -123,6 +123,10 @@ pub struct VertexStatus {
     pub completed: Option<SystemTime>,
 }
 
+/// The [id](VertexStatus::id) of the part of a rollout's step that counts its pods: those that are
+/// ready, of those that are wanted.
+pub const PODS: &str = "pods ready";
+
 /// Output of a command.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct VertexLog {

@@ -3,8 +3,10 @@
 use super::{
     builder::BuilderArguments,
     check::CheckArguments,
+    completion::{CompleteArguments, CompletionArguments},
     doctor::DoctorArguments,
     environment,
+    explain::ExplainArguments,
     history::HistoryArguments,
     init::InitArguments,
     llb::LlbArguments,
@@ -14,7 +16,9 @@ use super::{
     status::StatusArguments,
     sync::{PlanArguments, SyncArguments},
     verify::VerifyArguments,
+    why::WhyArguments,
 };
+use crate::diagnostic::{Format, Printer};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -25,9 +29,9 @@ const EXAMPLES: &str = "Examples:
 
 Exit codes:
   0 done   1 internal error   2 wrong arguments, config or Dockerfile   10 no builder
-  11 build failed   12 push failed   13 rollout failed and was rolled back
-  14 rollout failed and was not rolled back   16 locked by another deploy
-  17 refused before anything changed   130/143 interrupted";
+  11 build failed   12 push failed   13/14 rollout failed, rolled back/not   15 check failed
+  16 locked   17 refused before anything changed   130/143 interrupted
+  `bk-sync explain CODE` says what an error means and what to do";
 
 /// Build on BuildKit, push what the registry lacks
 ///
@@ -59,6 +63,11 @@ pub(super) enum Command {
     Status(Box<StatusArguments>),
     Sync(Box<SyncArguments>),
     Verify(Box<VerifyArguments>),
+    Explain(ExplainArguments),
+    Why(WhyArguments),
+    Completion(CompletionArguments),
+    #[command(name = "__complete")]
+    Complete(CompleteArguments),
 }
 
 impl Command {
@@ -84,6 +93,10 @@ impl Command {
             Self::Sync(_) => "sync",
             Self::Verify(_) => "verify",
             Self::Push(_) => "push",
+            Self::Explain(_) => "explain",
+            Self::Why(_) => "why",
+            Self::Completion(_) => "completion",
+            Self::Complete(_) => "__complete",
         }
     }
 }
@@ -96,7 +109,7 @@ pub(super) struct GlobalArguments {
     #[arg(short = 'C', long, global = true, value_name = "DIR")]
     pub(super) directory: Option<PathBuf>,
     /// Read FILE instead of the `bk-sync.toml` that is found upward
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(hide_short_help = true, long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// The builder: `unix://`, `tcp://`, `docker://`, `ssh://`, `docker-container://`,
     /// `podman-container://` or `kube-pod://`
@@ -109,16 +122,26 @@ pub(super) struct GlobalArguments {
     #[arg(long, global = true, value_name = "MODE")]
     pub(super) progress: Option<ProgressChoice>,
     /// Log what is done to stderr; twice for more
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(hide_short_help = true, short, long, global = true, action = ArgAction::Count)]
     pub(super) verbose: u8,
     /// Write no progress: the same as `--progress quiet`
     #[arg(short, long, global = true, conflicts_with_all = ["progress", "verbose"])]
     pub(super) quiet: bool,
+    /// Write when each step ran to FILE, for Perfetto or chrome://tracing
+    #[arg(hide_short_help = true, long, global = true, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
     /// The authority that signed a `tcp://` builder's certificate
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Builder TLS options")]
+    #[arg(
+        hide_short_help = true,
+        long,
+        global = true,
+        value_name = "FILE",
+        help_heading = "Builder TLS options"
+    )]
     pub(super) tlscacert: Option<PathBuf>,
     /// Our certificate for a `tcp://` builder
     #[arg(
+        hide_short_help = true,
         long,
         global = true,
         value_name = "FILE",
@@ -128,6 +151,7 @@ pub(super) struct GlobalArguments {
     pub(super) tlscert: Option<PathBuf>,
     /// The key of `--tlscert`
     #[arg(
+        hide_short_help = true,
         long,
         global = true,
         value_name = "FILE",
@@ -136,17 +160,32 @@ pub(super) struct GlobalArguments {
     )]
     pub(super) tlskey: Option<PathBuf>,
     /// The name in a `tcp://` builder's certificate, where it is not the address
-    #[arg(long, global = true, value_name = "NAME", help_heading = "Builder TLS options")]
+    #[arg(
+        hide_short_help = true,
+        long,
+        global = true,
+        value_name = "NAME",
+        help_heading = "Builder TLS options"
+    )]
     pub(super) tlsservername: Option<String>,
     /// A directory with `ca.pem`, `cert.pem` and `key.pem` (or `ca.crt`, `tls.crt` and `tls.key`)
-    #[arg(
-        long,
+    #[arg(hide_short_help = true, long,
         global = true,
         value_name = "DIR",
         conflicts_with_all = ["tlscacert", "tlscert", "tlskey"],
         help_heading = "Builder TLS options"
     )]
     pub(super) tlsdir: Option<PathBuf>,
+}
+
+impl GlobalArguments {
+    /// Who writes results and failures.
+    pub(super) fn printer(&self) -> Printer {
+        Printer::new(match self.format {
+            FormatChoice::Text => Format::Text,
+            FormatChoice::Json => Format::Json,
+        })
+    }
 }
 
 /// `--format`.

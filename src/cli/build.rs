@@ -58,19 +58,19 @@ pub(super) struct BuildArguments {
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     build_args: Vec<String>,
     /// Another context: a directory, a URL, `docker-image://…`, `oci-layout://…`
-    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    #[arg(hide_short_help = true, long = "build-context", value_name = "NAME=VALUE")]
     build_contexts: Vec<String>,
     /// Set a label of the image
-    #[arg(long = "label", value_name = "NAME=VALUE")]
+    #[arg(hide_short_help = true, long = "label", value_name = "NAME=VALUE")]
     labels: Vec<String>,
     /// Add an annotation to the image
-    #[arg(long = "annotation", value_name = "[LEVEL:]NAME=VALUE")]
+    #[arg(hide_short_help = true, long = "annotation", value_name = "[LEVEL:]NAME=VALUE")]
     annotations: Vec<String>,
     /// Lend a secret to `RUN --mount=type=secret`: `id=ID[,src=PATH|,env=NAME]`
     #[arg(long = "secret", value_name = "SPEC")]
     secrets: Vec<String>,
     /// Forward an ssh agent or keys: `default` or `ID[=SOCKET|KEY[,KEY]]`
-    #[arg(long, value_name = "SPEC")]
+    #[arg(hide_short_help = true, long, value_name = "SPEC")]
     ssh: Vec<String>,
 
     /// Push the image to the registries of its tags
@@ -86,7 +86,13 @@ pub(super) struct BuildArguments {
     #[arg(short = 'o', long = "output", value_name = "SPEC", help_heading = "Output options")]
     outputs: Vec<String>,
     /// Who talks to the registry
-    #[arg(long, value_name = "WHO", default_value = "auto", help_heading = "Output options")]
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_name = "WHO",
+        default_value = "auto",
+        help_heading = "Output options"
+    )]
     push_via: PushViaChoice,
     /// Let no image leave that has links to nowhere or an entrypoint that cannot run; these are
     /// warnings else
@@ -109,19 +115,24 @@ pub(super) struct BuildArguments {
     #[arg(long, value_name = "WHERE", default_value = "builder", help_heading = "Output options")]
     hold: push::Hold,
     /// Write the build's metadata to FILE, as JSON
-    #[arg(long, value_name = "FILE", help_heading = "Output options")]
+    #[arg(hide_short_help = true, long, value_name = "FILE", help_heading = "Output options")]
     metadata_file: Option<PathBuf>,
     /// Write the image's digest to FILE
-    #[arg(long, value_name = "FILE", help_heading = "Output options")]
+    #[arg(hide_short_help = true, long, value_name = "FILE", help_heading = "Output options")]
     iidfile: Option<PathBuf>,
     /// Attach an attestation: `type=provenance|sbom[,…]`
-    #[arg(long = "attest", value_name = "SPEC", help_heading = "Output options")]
+    #[arg(
+        hide_short_help = true,
+        long = "attest",
+        value_name = "SPEC",
+        help_heading = "Output options"
+    )]
     attest: Vec<String>,
     /// Short for `--attest type=provenance`
-    #[arg(long, value_name = "BOOL|SPEC", help_heading = "Output options", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(hide_short_help = true, long, value_name = "BOOL|SPEC", help_heading = "Output options", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     provenance: Option<String>,
     /// Short for `--attest type=sbom`
-    #[arg(long, value_name = "BOOL|SPEC", help_heading = "Output options", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(hide_short_help = true, long, value_name = "BOOL|SPEC", help_heading = "Output options", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sbom: Option<String>,
 
     /// Use no cache
@@ -129,30 +140,52 @@ pub(super) struct BuildArguments {
         default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
     no_cache: bool,
     /// Use no cache for this stage
-    #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = "Cache options")]
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_name = "STAGE",
+        value_delimiter = ',',
+        help_heading = "Cache options"
+    )]
     no_cache_filter: Vec<String>,
     /// Ask the registries for base images even where the builder has them
-    #[arg(long, help_heading = "Cache options", num_args = 0..=1, require_equals = true,
+    #[arg(hide_short_help = true, long, help_heading = "Cache options", num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
     pull: bool,
     /// Read a cache: a reference, or `type=registry|local|gha|s3|…[,…]`
-    #[arg(long, value_name = "SPEC", help_heading = "Cache options")]
+    #[arg(hide_short_help = true, long, value_name = "SPEC", help_heading = "Cache options")]
     cache_from: Vec<String>,
     /// Write a cache: a reference, or `type=registry|inline|local|gha|s3|…[,…]`
-    #[arg(long, value_name = "SPEC", help_heading = "Cache options")]
+    #[arg(hide_short_help = true, long, value_name = "SPEC", help_heading = "Cache options")]
     cache_to: Vec<String>,
 
+    /// Say afterwards why steps were not cached, as `bk-sync why` does
+    #[arg(long, help_heading = "Cache options")]
+    why: bool,
+
     /// Who compiles the Dockerfile
-    #[arg(long, value_name = "WHO", default_value = "auto", help_heading = "Step options")]
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_name = "WHO",
+        default_value = "auto",
+        help_heading = "Step options"
+    )]
     frontend: FrontendArgument,
     /// Grant an entitlement: `network.host`, `security.insecure`, `device[=NAME]`
-    #[arg(long, value_name = "NAME", help_heading = "Step options")]
+    #[arg(hide_short_help = true, long, value_name = "NAME", help_heading = "Step options")]
     allow: Vec<String>,
     /// Add a name to the hosts file of `RUN` steps
-    #[arg(long = "add-host", value_name = "HOST:IP", help_heading = "Step options")]
+    #[arg(
+        hide_short_help = true,
+        long = "add-host",
+        value_name = "HOST:IP",
+        help_heading = "Step options"
+    )]
     add_hosts: Vec<String>,
     /// The network of `RUN` steps: `default`, `host` or `none`
     #[arg(
+        hide_short_help = true,
         long,
         value_name = "MODE",
         default_value = "default",
@@ -161,13 +194,18 @@ pub(super) struct BuildArguments {
     )]
     network: String,
     /// The size of `/dev/shm` in `RUN` steps, such as `64m`
-    #[arg(long, value_name = "SIZE", help_heading = "Step options")]
+    #[arg(hide_short_help = true, long, value_name = "SIZE", help_heading = "Step options")]
     shm_size: Option<String>,
     /// A limit for `RUN` steps, such as `nofile=1024:4096`
-    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]", help_heading = "Step options")]
+    #[arg(
+        hide_short_help = true,
+        long = "ulimit",
+        value_name = "NAME=SOFT[:HARD]",
+        help_heading = "Step options"
+    )]
     ulimits: Vec<String>,
     /// The parent cgroup of `RUN` steps
-    #[arg(long, value_name = "PATH", help_heading = "Step options")]
+    #[arg(hide_short_help = true, long, value_name = "PATH", help_heading = "Step options")]
     cgroup_parent: Option<String>,
 }
 
@@ -221,6 +259,8 @@ pub(super) struct Request {
     pub(super) retry_budget: Duration,
     /// Where an image that could not be pushed is held.
     pub(super) hold: push::Hold,
+    /// Whether to say why steps were not cached.
+    pub(super) why: bool,
 }
 
 /// The parts of the process that a plan depends on.
@@ -337,6 +377,7 @@ impl BuildArguments {
             context,
         };
         contradictions(&plan)?;
+        let why = self.why;
         Ok(Request {
             plan,
             builder: settings.builder,
@@ -344,6 +385,7 @@ impl BuildArguments {
             settings: chosen,
             retry_budget,
             hold,
+            why,
         })
     }
 

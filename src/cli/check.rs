@@ -13,7 +13,7 @@ use crate::{
         Wanted,
         imagined::{CompiledHere, Looked},
     },
-    progress::Lint,
+    progress::{Lint, Look},
 };
 use clap::Args;
 use serde_json::{Value, json};
@@ -82,7 +82,9 @@ impl CheckArguments {
             .collect();
         let warnings: Vec<Value> = lints.iter().map(Lint::to_json).collect();
         if printer.format() == Format::Text {
-            let shown: String = lints.iter().map(Lint::render).collect();
+            // Colours are taken out on their way, where nobody wants them.
+            let look = Look { colours: true, ..Look::default() };
+            let shown: String = lints.iter().map(|lint| lint.render(look)).collect();
             Printer::text(&shown).map_err(internal)?;
         }
         match outcome.error {

@@ -22,6 +22,9 @@ pub const VARIABLES: [(&str, &str); 18] = [
     ("BK_SYNC_LOG", "what to log to stderr, as tracing filters are written"),
     ("KUBECONFIG", "kubeconfigs for `rollout`, `rollback` and `status`, else `~/.kube/config`"),
     ("SSH_AUTH_SOCK", "the agent that `--ssh default` forwards"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "send traces there, as OTLP over HTTP in JSON"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "headers for it, as NAME=VALUE,NAME=VALUE"),
+    ("TRACEPARENT", "the trace that ours belongs to"),
     ("NO_COLOR", "no colours, where it is set and not empty"),
     ("TERM", "`dumb` for no colours and no redrawing"),
 ];

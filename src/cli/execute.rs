@@ -8,7 +8,7 @@ use super::{
     environment::Environment,
     push, screen,
     signal::Signals,
-    tls,
+    tls, trace,
 };
 use crate::{
     buildkit::{
@@ -16,14 +16,15 @@ use crate::{
         discover::{self, Found, discover},
     },
     config::{Config, Origin, Setting},
-    credential::Secret,
-    diagnostic::{Diagnostic, Exit, Printer},
+    credential::{Chain, Secret},
+    diagnostic::{Diagnostic, Exit, Printer, render_warning},
     engine,
     event::{Event, Events, Stage, Warning},
     pipeline::{self, Built, login::Login, push::PushSettings},
     plan::{BuildPlan, Context, SecretSource},
     progress::{Reporter, Summary},
     registry::token::TokenClient,
+    why::{self, Record},
 };
 use std::{
     collections::BTreeMap,
@@ -59,7 +60,7 @@ pub(super) fn build(
     surroundings: Surroundings<'_>,
 ) -> Result<Exit, Box<Diagnostic>> {
     let (built, summary) = run(request, surroundings, pipeline::build)?;
-    written(&built, &summary, request, surroundings.printer)
+    written(&built, &summary, request, surroundings)
 }
 
 /// Reaches the builder and does `work` there, while the progress is shown.
@@ -144,7 +145,13 @@ pub(super) fn supervised<T>(
         })
     });
     runtime.shutdown_timeout(LAST_CALL);
-    let summary = reporter.finish();
+    let mut summary = reporter.finish();
+    let untold = trace::export(&summary.timeline, global, environment);
+    for warning in &untold {
+        let text = render_warning(&warning.message, None, warning.hint.as_deref());
+        global.printer().aside(text.trim_end());
+    }
+    summary.notices.extend(untold);
     Ok((outcome?, summary))
 }
 
@@ -153,16 +160,34 @@ fn written(
     built: &Built,
     summary: &Summary,
     request: &Request,
-    printer: Printer,
+    surroundings: Surroundings<'_>,
 ) -> Result<Exit, Box<Diagnostic>> {
+    let printer = surroundings.printer;
     // An archive on stdout leaves no room for a line.
     let line = built.reference().filter(|_| !request.stdout_taken).unwrap_or_default();
-    let result = serde_json::to_value(built).map_err(|error| internal(&error))?;
+    let mut result = serde_json::to_value(built).map_err(|error| internal(&error))?;
+    if request.why
+        && let Some((last, before)) = remembered(&request.plan, surroundings.environment)
+    {
+        let explained = why::explain(&last, before.as_ref());
+        printer.aside(&explained.text(None));
+        if let Some(fields) = result.as_object_mut() {
+            fields.insert("why".to_owned(), explained.to_json(None));
+        }
+    }
     printer.success("build", &line, &result, &summary.warnings(), &[]).map_err(|error| {
         let message = format!("the build is done, and its result cannot be written: {error}");
         Diagnostic::new("STDOUT_FAILED", Exit::Internal, message)
     })?;
     Ok(Exit::Done)
+}
+
+/// The build that has just ended and the one before it, as they are remembered.
+fn remembered(plan: &BuildPlan, environment: &Environment) -> Option<(Record, Option<Record>)> {
+    let Context::Directory(context) = &plan.context else { return None };
+    let file = plan.file.as_deref().unwrap_or("Dockerfile");
+    let is_meant = |record: &Record| record.dockerfile == file && record.target == plan.target;
+    pipeline::remember::last_build(&state(environment)?, context, is_meant).ok().flatten()
 }
 
 /// A build on its way.

@@ -190,6 +190,7 @@ mod tests {
           | /bin/sh: nope: not found
         caused by: failed to solve: process "/bin/sh -c nope" did not complete
         hint: the command was not found
+        more: `bk-sync explain STEP_FAILED`
         "#);
         insta::assert_json_snapshot!(failure(Some("build"), &diagnostic), @r#"
         {
@@ -231,7 +232,12 @@ mod tests {
             "message": "a step failed with exit code 127"
           },
           "fix": "the command was not found",
-          "next_actions": [],
+          "next_actions": [
+            {
+              "command": "bk-sync explain STEP_FAILED",
+              "description": "what it means, why it happens, what to do"
+            }
+          ],
           "ok": false
         }
         "#);

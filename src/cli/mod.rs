@@ -8,10 +8,12 @@ mod build;
 mod builder;
 mod check;
 mod cluster;
+mod completion;
 mod credentials;
 mod doctor;
 mod environment;
 mod execute;
+mod explain;
 mod failure;
 mod history;
 mod imagined;
@@ -25,7 +27,9 @@ mod signal;
 mod status;
 mod sync;
 mod tls;
+mod trace;
 mod verify;
+mod why;
 
 pub use environment::{Environment, VARIABLES};
 
@@ -33,7 +37,7 @@ use crate::{
     config::Config,
     diagnostic::{Diagnostic, Exit, Format, Printer},
 };
-use arguments::{Arguments, Command, FormatChoice, GlobalArguments};
+use arguments::{Arguments, Command, GlobalArguments};
 use clap::{Parser, error::ErrorKind};
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
@@ -44,13 +48,20 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         Ok(parsed) => parsed,
         Err(error) => return unparsed(&error, &arguments),
     };
-    let printer = Printer::new(match parsed.global.format {
-        FormatChoice::Text => Format::Text,
-        FormatChoice::Json => Format::Json,
-    });
+    let printer = parsed.global.printer();
     screen::log(&parsed.global, environment);
     let command = parsed.command.name();
     let global = &parsed.global;
+    // A config that is wrong keeps nobody from reading why, and no shell from completing.
+    let of_itself = match &parsed.command {
+        Command::Explain(explain) => Some(explain.run(printer)),
+        Command::Completion(completion) => Some(completion.run(printer)),
+        Command::Complete(complete) => Some(complete.run(environment)),
+        _ => None,
+    };
+    if let Some(outcome) = of_itself {
+        return ended(outcome, printer, command);
+    }
     let reads_config = parsed.command.reads_config();
     let outcome = prepare(global, reads_config).and_then(|config| match parsed.command {
         Command::Builder(builder) => builder.run(global, config.as_ref(), environment, printer),
@@ -76,7 +87,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         Command::Sync(sync) => {
             sync.run(sync::Surroundings { global, config: config.as_ref(), environment, printer })
         }
+        Command::Complete(complete) => complete.run(environment),
+        Command::Completion(completion) => completion.run(printer),
+        Command::Explain(explain) => explain.run(printer),
+        Command::Why(why) => why.run(config.as_ref(), environment, printer),
     });
+    ended(outcome, printer, command)
+}
+
+fn ended(outcome: Result<Exit, Box<Diagnostic>>, printer: Printer, command: &str) -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(diagnostic) => failed(printer, Some(command), &diagnostic),

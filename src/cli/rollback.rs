@@ -14,10 +14,14 @@ use crate::{
 };
 use clap::Args;
 
+const EXAMPLES: &str = "Examples:
+  bk-sync rollback deployment/web -n shop   go back, and wait until that is proven";
+
 /// Go back to the image before the last one that bk-sync set
 ///
 /// It is waited for and verified like a rollout.
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct RollbackArguments {
     /// What runs the image
     #[arg(value_name = "KIND/NAME")]

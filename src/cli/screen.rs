@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     diagnostic::{Diagnostic, Exit},
-    progress::{Mode, Size, Terminal},
+    progress::{Look, Mode, Size, Terminal},
 };
 use anstream::{AutoStream, ColorChoice};
 use clap::ValueEnum as _;
@@ -39,8 +39,8 @@ pub(super) fn mode(
         && size.rows >= SMALLEST.rows
         // Log lines would be drawn over.
         && !logs(global, environment);
-    let colours = AutoStream::choice(&io::stderr()) != ColorChoice::Never;
-    let tty = || (Mode::Tty(Terminal { size: self::size, colours }), raw());
+    let look = look(environment);
+    let tty = || (Mode::Tty(Terminal { size: self::size, look }), raw());
     Ok(match choice {
         ProgressChoice::Auto if suits_a_view => tty(),
         ProgressChoice::Auto | ProgressChoice::Plain => {
@@ -55,6 +55,22 @@ pub(super) fn mode(
                 .into());
         }
     })
+}
+
+/// What this terminal can show, by the variables that terminals set.
+fn look(environment: &Environment) -> Look {
+    let program = environment.text("TERM_PROGRAM").unwrap_or_default();
+    let is_one_of = |programs: &[&str]| programs.contains(&program.as_str());
+    let is_windows = environment.non_empty("WT_SESSION").is_some();
+    // GNOME's terminals and their like make links since that version.
+    let vte = environment.text("VTE_VERSION").and_then(|version| version.parse::<u32>().ok());
+    Look {
+        colours: AutoStream::choice(&io::stderr()) != ColorChoice::Never,
+        progress: is_windows || is_one_of(&["ghostty", "iTerm.app", "WezTerm"]),
+        links: is_windows
+            || is_one_of(&["ghostty", "iTerm.app", "vscode", "WezTerm"])
+            || vte.is_some_and(|version| version >= 5000),
+    }
 }
 
 /// Starts to write logs, where they are asked for.

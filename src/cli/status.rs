@@ -15,8 +15,13 @@ use crate::{
 use clap::Args;
 use std::fmt::Write as _;
 
+const EXAMPLES: &str = "Examples:
+  bk-sync status                            what bk-sync rolled out here
+  bk-sync status deployment/web -n shop     one workload";
+
 /// Say what runs now, and whether it is what was last rolled out
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct StatusArguments {
     /// What runs the image [default: that of bk-sync.toml, else all that bk-sync rolled out]
     #[arg(value_name = "KIND/NAME")]

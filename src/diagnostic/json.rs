@@ -36,6 +36,13 @@ pub fn failure(command: Option<&str>, diagnostic: &Diagnostic) -> Value {
         }
     }
     details.extend(diagnostic.details.clone());
+    let mut next_actions = diagnostic.next_actions.clone();
+    if diagnostic.is_explained() {
+        next_actions.push(NextAction {
+            command: format!("bk-sync explain {}", diagnostic.code),
+            description: "what it means, why it happens, what to do".to_owned(),
+        });
+    }
     json!({
         "ok": false,
         "command": command,
@@ -45,7 +52,7 @@ pub fn failure(command: Option<&str>, diagnostic: &Diagnostic) -> Value {
             "details": details,
         },
         "fix": diagnostic.fix,
-        "next_actions": diagnostic.next_actions,
+        "next_actions": next_actions,
     })
 }
 
@@ -82,7 +89,10 @@ mod tests {
                     },
                 },
                 "fix": "write `tags`",
-                "next_actions": [],
+                "next_actions": [{
+                    "command": "bk-sync explain CONFIG_INVALID",
+                    "description": "what it means, why it happens, what to do",
+                }],
             })
         );
     }

@@ -3,6 +3,7 @@
 //! A [`Diagnostic`] is plain data, built from the errors of each stage at the edge (the command
 //! line). Rendering it is pure; [`Printer`] is what writes.
 
+pub mod codes;
 mod excerpt;
 mod exit;
 mod json;
@@ -120,6 +121,11 @@ impl Diagnostic {
     pub fn with_excerpt(mut self, excerpt: Excerpt) -> Self {
         self.excerpts.push(excerpt);
         self
+    }
+
+    /// Whether `bk-sync explain` has more to say of it: not of wrong arguments and of Ctrl-C.
+    fn is_explained(&self) -> bool {
+        !matches!(self.exit, Exit::Interrupted | Exit::Terminated) && self.code != "USAGE"
     }
 
     /// With one more fact for people.

@@ -53,6 +53,14 @@ impl Printer {
         }
     }
 
+    /// Writes lines for people beside the result, to stderr; nothing as JSON.
+    pub fn aside(&self, text: &str) {
+        if self.format == Format::Text && !text.is_empty() {
+            // Where stderr is gone, the result still tells.
+            drop(writeln!(anstream::stderr(), "{text}"));
+        }
+    }
+
     /// Writes a failure: as text to stderr, or as JSON to stdout.
     ///
     /// # Errors

@@ -46,6 +46,9 @@ pub fn render(diagnostic: &Diagnostic) -> String {
         let (command, description) = (clean(&action.command), clean(&action.description));
         put(&mut text, format_args!("{CYAN}next{CYAN:#}: `{command}` ({description})\n"));
     }
+    if diagnostic.is_explained() {
+        put(&mut text, format_args!("{DIM}more{DIM:#}: `bk-sync explain {}`\n", diagnostic.code));
+    }
     text
 }
 
@@ -155,6 +158,7 @@ mod tests {
         caused by: process ended
         hint: run the step by hand
         next: `bk-sync build --target build` (build up to the stage)
+        more: `bk-sync explain BUILD_STEP_FAILED`
         ");
     }
 

@@ -3,6 +3,31 @@
 //!
 //! [`ast`] is what comes out. [`expand`] is for whoever gives variables their values, and [`lint`]
 //! for whoever finds what is legal but unwise.
+//!
+//! # Example
+//!
+//! ```
+//! use bk_sync::dockerfile::{self, ast::Kind, lint::Linter};
+//!
+//! let text = b"FROM alpine AS build\nRUN make\nFROM scratch\nCOPY --from=build /out /\nCMD run\n";
+//! let mut linter = Linter::default();
+//! let file = dockerfile::parse(text, &mut linter)?;
+//!
+//! let stages: Vec<_> = file.stages.iter().map(|stage| stage.from.base.as_str()).collect();
+//! assert_eq!(stages, ["alpine", "scratch"]);
+//! assert_eq!(file.stages[0].from.name.as_deref(), Some("build"));
+//! assert!(matches!(file.stages[0].instructions[0].kind, Kind::Run(_)));
+//! # Ok::<(), bk_sync::dockerfile::Errors>(())
+//! ```
+//!
+//! What is wrong has a place:
+//!
+//! ```
+//! use bk_sync::dockerfile::{self, lint::Linter};
+//!
+//! let errors = dockerfile::parse(b"FROM alpine\nRUNN make\n", &mut Linter::default()).unwrap_err();
+//! assert!(errors.to_string().contains("unknown instruction: RUNN"));
+//! ```
 
 pub mod ast;
 pub(crate) mod csv;

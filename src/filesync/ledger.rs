@@ -97,6 +97,11 @@ impl Ledger {
         format!("bk-sync-{:032x}", u128::from_be_bytes(self.key))
     }
 
+    /// The digest of what was last sent of a file, where it is known.
+    pub fn digest(&self, path: &PathKey) -> Option<ContentDigest> {
+        self.rows.get(path)?.digest
+    }
+
     /// How many files it knows.
     pub fn len(&self) -> usize {
         self.rows.len()

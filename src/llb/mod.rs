@@ -8,7 +8,30 @@
 //! itself, so equal graphs share cache whoever made them.
 //!
 //! This room knows no Dockerfile, no builder and no file system: it is a library by itself.
-//! [`State`] has an example.
+//!
+//! # Example
+//!
+//! ```
+//! use bk_sync::llb::{Constraints, Defaults, Exec, Image, Local, Mount, Platform, print};
+//!
+//! let source = Local::new("context").state(Constraints::named("load the source"));
+//! let built = Image::new("docker.io/library/rust:1")
+//!     .state(Constraints::new())
+//!     .dir("/src")
+//!     .run(
+//!         Exec::new(["cargo", "build"]).mount(Mount::bind("/src", &source)),
+//!         Constraints::named("compile"),
+//!     );
+//!
+//! let defaults = Defaults::new(Platform::parse("linux/arm64")?, None);
+//! let definition = built.marshal(&defaults)?;
+//! // Two sources, a process, and the op that names the result.
+//! assert_eq!(definition.ops().len(), 4);
+//! // The same state has the same digests, on any machine.
+//! assert_eq!(definition.head(), built.marshal(&defaults)?.head());
+//! assert!(print::dot(&definition).contains("compile"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod caps;
 mod definition;

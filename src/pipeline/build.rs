@@ -16,6 +16,7 @@ use super::{
     preflight_push,
     push::{BuilderBlobs, Held, HeldSource, Job, Offers, PushSettings, Targets, repositories_in},
     receive::{Takers, destinations, output_failure},
+    remember::{self, Memory},
     services::{agents, secrets},
     sources::{Stdin, sources},
 };
@@ -25,8 +26,8 @@ use crate::{
         dial::Connection,
         gateway::Gateway,
         session::{
-            Auth, ContextCounts, ContextMemory, FileSend, FileSync, Layouts, OutputFailure,
-            SessionBuilder, Upload, random_id,
+            Auth, ContextCounts, ContextIndex, ContextMemory, FileSend, FileSync, Layouts,
+            OutputFailure, SessionBuilder, Upload, random_id,
         },
         solve::{self, BuildError},
     },
@@ -156,6 +157,8 @@ struct Prepared {
     input: FrontendInput,
     session: SessionBuilder,
     counts: ContextCounts,
+    index: ContextIndex,
+    memory: Option<Memory>,
     takers: Takers,
     output_failure: OutputFailure,
     login: Login,
@@ -214,10 +217,11 @@ impl Prepared {
             attributes.insert("context".to_owned(), upload.add(archive));
         }
         let state = inputs.state.as_deref();
+        let remembered = state.and_then(|state| Memory::of(state, plan, &directory));
         let memory = ContextMemory::open(state, &sources.directories);
         let session = SessionBuilder::new(memory.shared_key());
         let files = FileSync::new(sources.directories.clone(), memory);
-        let counts = files.counts();
+        let (counts, index) = (files.counts(), files.index());
         let (destinations, takers) =
             destinations(&outputs.receivers, &directory, inputs.docker.as_ref());
         let file_send = FileSend::new(destinations);
@@ -267,6 +271,8 @@ impl Prepared {
             input,
             session,
             counts,
+            index,
+            memory: remembered,
             takers,
             output_failure,
             login,
@@ -314,7 +320,7 @@ impl Prepared {
                 push.offers.note_bases(repositories_in(&compiled.result));
             }
             let facts = (compiled.frontend, compiled.llb_digest, began.elapsed());
-            *lock(&compilation) = Some(facts);
+            *lock(&compilation) = Some((facts, compiled.graphs));
             Ok(compiled.result)
         };
         let observe = |status| {
@@ -330,6 +336,17 @@ impl Prepared {
         events.emit(Event::StageEnded { stage: Stage::Build, ok: solved.is_ok() });
 
         let journal = journal.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let compilation = compilation.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(memory), Some(((frontend, ..), graphs))) = (&self.memory, &compilation) {
+            let of_build = remember::Build {
+                plan,
+                builder: connection.address.to_string(),
+                frontend,
+                graphs: graphs.as_deref(),
+                ok: solved.is_ok(),
+            };
+            memory.keep(&of_build, &journal, self.index.take());
+        }
         let mut response = match solved {
             Ok(response) => response,
             Err(error) => {
@@ -347,9 +364,8 @@ impl Prepared {
             taken = self.takers.finish() => taken?,
             () = cancel.cancelled() => return Err(Error::Interrupted),
         }
-        let compilation = compilation.into_inner().unwrap_or_else(PoisonError::into_inner);
         let (frontend, llb_digest, compile_time) = match compilation {
-            Some((frontend, digest, time)) => (Some(frontend), digest, Some(time)),
+            Some(((frontend, digest, time), _)) => (Some(frontend), digest, Some(time)),
             None => (None, None, None),
         };
         let mut timings = Timings {

@@ -12,6 +12,7 @@ use crate::{
         gateway::{Gateway, Solve},
         solve::FrontendFailure,
     },
+    compile::Build,
     dockerfile::directive,
     filesync::Source,
     plan::FrontendChoice,
@@ -19,7 +20,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The build argument that names a frontend in place of the `# syntax` line.
 const SYNTAX_ARGUMENT: &str = "BUILDKIT_SYNTAX";
@@ -69,6 +70,8 @@ pub struct Compiled {
     pub llb_digest: Option<String>,
     /// The digests of the graphs' last ops, where they are known here.
     pub heads: Vec<String>,
+    /// The graphs, where they were made here.
+    pub graphs: Option<Arc<Build>>,
 }
 
 /// Why a frontend made nothing.
@@ -179,7 +182,8 @@ impl Frontend for DaemonFrontend {
         Box::pin(async move {
             let (solve, frontend) = self.solve(input);
             let result = gateway.solve(solve).await?;
-            Ok(Compiled { result, frontend, llb_digest: None, heads: Vec::new() })
+            let (llb_digest, heads, graphs) = (None, Vec::new(), None);
+            Ok(Compiled { result, frontend, llb_digest, heads, graphs })
         })
     }
 }

@@ -18,6 +18,7 @@ pub mod outputs;
 mod preflight_push;
 pub mod push;
 mod receive;
+pub mod remember;
 pub mod rollout;
 mod services;
 pub mod sources;

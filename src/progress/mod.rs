@@ -8,6 +8,8 @@
 //!
 //! Everything but [`Reporter`] is pure: it gets what was told and the time, and gives text.
 
+mod closing;
+mod overflow;
 mod plain;
 mod rawjson;
 mod reporter;
@@ -15,8 +17,10 @@ mod state;
 mod summary;
 mod synthetic;
 mod text;
+mod timeline;
 mod tty;
 
 pub use reporter::{Mode, Reporter, Terminal};
 pub use summary::{Lint, Summary};
-pub use tty::Size;
+pub use timeline::{Span, Timeline};
+pub use tty::{Look, Size};

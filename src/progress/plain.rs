@@ -1,11 +1,19 @@
 //! Progress as lines, for logs and for people: each step is named once, and each line says which
 //! step it belongs to.
+//!
+//! The output of one step stands together: while one writes, what others write is held, until the
+//! one ends or falls silent. A step that writes a lot is shown with its begin and its end; of one
+//! that fails, all is shown.
 
 use super::{
+    overflow::Overflow,
     state::{Change, State, Step},
     text::{bytes, one_line, seconds},
 };
-use crate::{diagnostic::render_warning, event::VertexStatus};
+use crate::{
+    diagnostic::render_warning,
+    event::{PODS, VertexStatus},
+};
 use std::{
     collections::HashMap,
     fmt::Write as _,
@@ -21,6 +29,14 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// again, or tell of its parts after its end: one end is enough.
 const SETTLE: Duration = Duration::from_millis(150);
 
+/// Output of one step that is shown as it comes, in bytes; what is longer is shown with its end, or
+/// where the step fails.
+const SHOWN: usize = 64 << 10;
+/// Output that is held while another step writes, in bytes; then it gets its turn.
+const HELD: usize = 256 << 10;
+/// A step that has written nothing for this long lets another write.
+const TURN: Duration = Duration::from_secs(3);
+
 /// Writes changes as lines. Pure: the clock is handed in.
 #[derive(Debug, Default)]
 pub(super) struct Plain {
@@ -33,6 +49,13 @@ pub(super) struct Plain {
     parts: HashMap<(usize, String), SystemTime>,
     wrote_anything: bool,
     last_line: Option<SystemTime>,
+    /// The step whose output is written as it comes, and when it last wrote.
+    turn: Option<(usize, SystemTime)>,
+    /// Output of steps whose turn it is not, in the order in which they began to wait.
+    held: Vec<(usize, Vec<String>)>,
+    /// Bytes of output that were written of each step.
+    shown: HashMap<usize, usize>,
+    overflow: Overflow,
 }
 
 impl Plain {
@@ -51,11 +74,10 @@ impl Plain {
                 Change::Began(index) => self.began(state, *index, out),
                 Change::Part(index, part) => self.part(state, *index, part, now, out),
                 Change::Line(index, offset, line) => {
-                    let number = self.number(state, *index, out);
                     let offset = offset
                         .map(|offset| format!("{:.3} ", offset.as_secs_f64()))
                         .unwrap_or_default();
-                    put(out, &format!("#{number} {offset}{line}"));
+                    self.line(state, *index, format!("{offset}{line}"), now, out);
                 }
                 Change::Ended(index) => {
                     self.ending.retain(|(other, _)| other != index);
@@ -71,12 +93,111 @@ impl Plain {
         }
     }
 
+    /// A line of a step's output: written where it is its turn, else held.
+    fn line(
+        &mut self,
+        state: &State,
+        index: usize,
+        line: String,
+        now: SystemTime,
+        out: &mut String,
+    ) {
+        let is_free = self.turn.is_none_or(|(other, last)| {
+            other == index || now.duration_since(last).is_ok_and(|silence| silence >= TURN)
+        });
+        if is_free {
+            if self.turn.is_some_and(|(other, _)| other != index) {
+                self.give_turn(state, now, out);
+            }
+            self.release(state, index, out);
+            self.turn = Some((index, now));
+            self.show(state, index, &line, out);
+            return;
+        }
+        if !self.held.iter().any(|(other, _)| *other == index) {
+            self.held.push((index, Vec::new()));
+        }
+        let Some((_, lines)) = self.held.iter_mut().find(|(other, _)| *other == index) else {
+            return;
+        };
+        lines.push(line);
+        if lines.iter().map(String::len).sum::<usize>() > HELD {
+            self.release(state, index, out);
+        }
+    }
+
+    /// Writes what is held of `index`.
+    fn release(&mut self, state: &State, index: usize, out: &mut String) {
+        let Some(at) = self.held.iter().position(|(other, _)| *other == index) else { return };
+        let (_, lines) = self.held.remove(at);
+        for line in lines {
+            self.show(state, index, &line, out);
+        }
+    }
+
+    /// Lets the step write that has waited longest.
+    fn give_turn(&mut self, state: &State, now: SystemTime, out: &mut String) {
+        self.turn = None;
+        if let Some((index, _)) = self.held.first() {
+            let index = *index;
+            self.release(state, index, out);
+            if state.step(index).is_some_and(Step::is_running) {
+                self.turn = Some((index, now));
+            }
+        }
+    }
+
+    /// Writes a line of a step's output, or keeps it for the end where there are many.
+    fn show(&mut self, state: &State, index: usize, line: &str, out: &mut String) {
+        let number = self.number(state, index, out);
+        let shown = self.shown.entry(index).or_default();
+        if *shown > SHOWN {
+            self.overflow.push(index, line);
+            return;
+        }
+        *shown += line.len() + 1;
+        put(out, &format!("#{number} {line}"));
+    }
+
+    /// The end of a step's output: all of it where the step failed, else its last lines.
+    fn rest(&mut self, state: &State, index: usize, number: usize, out: &mut String) {
+        self.release(state, index, out);
+        let Some(step) = state.step(index) else { return };
+        let kept = self.overflow.lines(index);
+        if kept == 0 {
+            return;
+        }
+        if !step.error.is_empty() && !step.is_cancelled() {
+            let whole = self.overflow.take(index, |line| put(out, &format!("#{number} {line}")));
+            if !whole {
+                put(out, &format!("#{number} … some output could not be kept"));
+            }
+            return;
+        }
+        let left_out = kept.saturating_sub(step.tail.len());
+        if left_out > 0 {
+            put(out, &format!("#{number} … {left_out} lines are left out"));
+        }
+        let last = step.tail.len().saturating_sub(kept);
+        for line in step.tail.iter().skip(last) {
+            put(out, &format!("#{number} {line}"));
+        }
+        self.overflow.forget(index);
+        self.shown.remove(&index);
+    }
+
     /// Appends a sign of life to `out` where nothing was written for long and something runs.
     pub(super) fn tick(&mut self, state: &State, now: SystemTime, out: &mut String) {
         let before = out.len();
         self.settle(state, now, SETTLE, out);
         if out.len() > before {
             self.last_line = Some(now);
+        }
+        if self
+            .turn
+            .is_some_and(|(_, last)| now.duration_since(last).is_ok_and(|silence| silence >= TURN))
+        {
+            self.give_turn(state, now, out);
         }
         let quiet = self
             .last_line
@@ -102,6 +223,10 @@ impl Plain {
     /// Appends what was held back to `out`, when nothing more will come.
     pub(super) fn end(&mut self, state: &State, now: SystemTime, out: &mut String) {
         self.settle(state, now, Duration::ZERO, out);
+        while let Some((index, _)) = self.held.first() {
+            let index = *index;
+            self.release(state, index, out);
+        }
     }
 
     /// Writes the ends that are at least `age` old.
@@ -165,11 +290,18 @@ impl Plain {
     fn ended(&mut self, state: &State, index: usize, now: SystemTime, out: &mut String) {
         let Some(step) = state.step(index) else { return };
         let number = self.number(state, index, out);
+        self.rest(state, index, number, out);
+        if self.turn.is_some_and(|(other, _)| other == index) {
+            self.turn = None;
+        }
         let end = end_of(step, now);
         // A step that the builder takes up again ends again: only news are told.
         if self.ends.get(&index) != Some(&end) {
             put(out, &format!("#{number} {end}"));
             self.ends.insert(index, end);
+        }
+        if self.turn.is_none() {
+            self.give_turn(state, now, out);
         }
     }
 }
@@ -195,6 +327,9 @@ fn end_of(step: &Step, now: SystemTime) -> String {
 /// A part with its sizes and time, as BuildKit words it.
 pub(super) fn described(part: &VertexStatus) -> String {
     let mut text = one_line(&part.id);
+    if part.id == PODS {
+        return format!("{} of {} {PODS}", part.current, part.total);
+    }
     if part.total != 0 {
         let _cannot_fail = write!(text, " {} / {}", bytes(part.current), bytes(part.total));
     } else if part.current != 0 {
@@ -368,6 +503,57 @@ mod tests {
         #1 load metadata
         #1 DONE 0.9s
         ");
+    }
+
+    #[test]
+    fn the_output_of_a_step_stands_together() {
+        let told = vec![
+            (0, of(vec![vertex("a", "RUN a", 0, None), vertex("b", "RUN b", 0, None)])),
+            (100, log("a", 100, "a1\n")),
+            (200, log("b", 200, "b1\n")),
+            (300, log("a", 300, "a2\n")),
+            (400, log("b", 400, "b2\n")),
+            (500, of(vec![vertex("a", "RUN a", 0, Some(500))])),
+            (900, log("b", 900, "b3\n")),
+            (1000, of(vec![vertex("b", "RUN b", 0, Some(1000))])),
+        ];
+        let told = told.into_iter().map(|(now, status)| (now, Told::Status(status))).collect();
+        insta::assert_snapshot!(written(told), @r"
+        #1 RUN a
+
+        #2 RUN b
+        #1 0.100 a1
+        #1 0.300 a2
+        #1 DONE 0.5s
+        #2 0.200 b1
+        #2 0.400 b2
+        #2 0.900 b3
+        #2 DONE 1.0s
+        ");
+    }
+
+    #[test]
+    fn long_output_is_shown_with_its_begin_and_end_and_whole_where_the_step_fails() {
+        let run = |error: &str| {
+            let lines: Vec<String> = (0..20_000).map(|line| format!("line {line}\n")).collect();
+            let text = lines.concat();
+            let ended =
+                Vertex { error: error.to_owned(), ..vertex("a", "RUN long", 0, Some(9000)) };
+            let told = vec![
+                (0, of(vec![vertex("a", "RUN long", 0, None)])),
+                (100, log("a", 100, &text)),
+                (9000, of(vec![ended])),
+            ];
+            written(told.into_iter().map(|(now, status)| (now, Told::Status(status))).collect())
+        };
+        let shown = run("");
+        assert!(shown.len() < 100_000, "{} bytes", shown.len());
+        assert!(shown.contains("0.100 line 0\n") && shown.contains("line 19999\n"));
+        let left_out = shown.lines().find(|line| line.contains("are left out")).unwrap();
+        let count: usize = left_out.split(' ').nth(2).unwrap().parse().unwrap();
+        assert_eq!(shown.lines().filter(|line| line.contains("line ")).count() + count, 20_000);
+        let failed = run("exit code: 1");
+        assert_eq!(failed.lines().filter(|line| line.contains("line ")).count(), 20_000);
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! The one reader of events: a thread that keeps the state and writes the view to stderr.
 
 use super::{
+    closing::closing,
     plain::Plain,
     rawjson,
     state::State,
     summary::Summary,
     synthetic::Synthesizer,
-    text::plain,
-    tty::{Size, Tty},
+    timeline::Timeline,
+    tty::{Look, Size, Tty},
 };
 use crate::event::{Event, Events};
 use std::{
@@ -49,8 +50,8 @@ pub enum Mode {
 pub struct Terminal {
     /// Its size now.
     pub size: fn() -> Size,
-    /// Whether colours are wanted.
-    pub colours: bool,
+    /// What it can show.
+    pub look: Look,
 }
 
 /// Reads events until it is told to finish.
@@ -73,6 +74,7 @@ impl Reporter {
         let waiting = Arc::new(AtomicUsize::new(0));
         let dropped = Arc::new(AtomicUsize::new(0));
         let reader = Reader {
+            started: SystemTime::now(),
             view: View::new(mode),
             out,
             synthesizer: Synthesizer::default(),
@@ -127,14 +129,13 @@ impl View {
             Mode::Plain => Self::Plain(Plain::default()),
             Mode::Quiet => Self::Quiet,
             Mode::RawJson => Self::RawJson,
-            Mode::Tty(terminal) => {
-                Self::Tty(Tty::new(SystemTime::now(), terminal.colours), terminal)
-            }
+            Mode::Tty(terminal) => Self::Tty(Tty::new(SystemTime::now(), terminal.look), terminal),
         }
     }
 }
 
 struct Reader {
+    started: SystemTime,
     view: View,
     out: Box<dyn Write + Send>,
     synthesizer: Synthesizer,
@@ -165,19 +166,29 @@ impl Reader {
             }
             self.write(&text);
         }
-        let mut text = String::new();
+        let (mut text, now) = (String::new(), SystemTime::now());
         match &mut self.view {
-            View::Plain(plain) => plain.end(&self.state, SystemTime::now(), &mut text),
-            View::Tty(tty, terminal) => text = tty.end((terminal.size)()),
+            View::Plain(plain) => {
+                plain.end(&self.state, now, &mut text);
+                for line in closing(&self.state, self.started, now) {
+                    text.push_str(&line);
+                    text.push('\n');
+                }
+            }
+            View::Tty(tty, terminal) => text = tty.end(&self.state, now, (terminal.size)()),
             View::Quiet | View::RawJson => {}
         }
         self.write(&text);
-        let summary = Summary::of(&self.state);
+        let timeline = Timeline::of(&self.state, self.started, now);
+        let summary = Summary::of(&self.state, timeline);
         if !matches!(self.view, View::Quiet | View::RawJson) {
-            let mut text: String = summary.lints.iter().map(super::Lint::render).collect();
-            if matches!(self.view, View::Tty(_, Terminal { colours: false, .. })) {
-                text = plain(&text);
-            }
+            let look = match self.view {
+                View::Tty(_, terminal) => terminal.look,
+                // Colours of lines are taken out on their way, where nobody wants them.
+                _ => Look { colours: true, ..Look::default() },
+            };
+            let text = summary.lints.iter().map(|lint| lint.render(look));
+            let text: String = text.collect();
             if !text.is_empty() {
                 self.write(&format!("\n{text}"));
             }

@@ -41,6 +41,10 @@ pub(super) struct State {
 pub(super) struct Step {
     /// Its name on the screen, in one line.
     pub(super) name: String,
+    /// The vertex's digest; a group's id.
+    pub(super) id: String,
+    /// Digests of the vertices that it is built on.
+    pub(super) inputs: Vec<String>,
     /// Whether its result was there already.
     pub(super) cached: bool,
     /// Why it failed.
@@ -108,6 +112,13 @@ impl Step {
             covered = Some(covered.map_or(end, |covered| covered.max(end)));
         }
         total
+    }
+
+    /// From its first begin to its last end; `now` where it runs still. None where it never began.
+    pub(super) fn bounds(&self, now: SystemTime) -> Option<(SystemTime, SystemTime)> {
+        let (first, _) = self.intervals.first_key_value()?;
+        let last = self.intervals.values().map(|end| end.unwrap_or(now)).max()?;
+        Some((*first, last.max(*first)))
     }
 
     fn ran(&mut self, vertex: &Vertex) {
@@ -195,6 +206,12 @@ impl State {
         };
         let Some(step) = self.steps.get_mut(index) else { return };
         let before = (step.is_ended(), step.cached, step.error.clone(), step.intervals.len());
+        if step.id.is_empty() {
+            step.id.clone_from(&vertex.digest);
+        }
+        if !vertex.inputs.is_empty() && vertex.group.is_none() {
+            step.inputs.clone_from(&vertex.inputs);
+        }
         step.ran(&vertex);
         if vertex.group.is_some() {
             step.members.insert(vertex.digest.clone(), vertex);

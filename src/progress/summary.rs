@@ -1,6 +1,6 @@
 //! What is left of the progress when all is done: warnings, and how much was done.
 
-use super::state::State;
+use super::{state::State, text::plain, timeline::Timeline, tty::Look};
 use crate::{
     diagnostic::{Excerpt, Range, render_warning},
     event::{VertexWarning, Warning},
@@ -18,6 +18,8 @@ pub struct Summary {
     pub steps: usize,
     /// Steps whose result was there already.
     pub cached: usize,
+    /// What ran when.
+    pub timeline: Timeline,
 }
 
 /// A warning of the frontend.
@@ -35,7 +37,7 @@ pub struct Lint {
 
 impl Summary {
     /// What is left of `state`.
-    pub(super) fn of(state: &State) -> Self {
+    pub(super) fn of(state: &State, timeline: Timeline) -> Self {
         let shown = state.steps().iter().filter(|step| !step.hidden && step.is_ended());
         let (steps, cached) =
             shown.fold((0, 0), |(all, cached), step| (all + 1, cached + usize::from(step.cached)));
@@ -44,6 +46,7 @@ impl Summary {
             notices: state.notices().to_vec(),
             steps,
             cached,
+            timeline,
         }
     }
 
@@ -57,14 +60,21 @@ impl Summary {
 }
 
 impl Lint {
-    /// The warning as text, with ANSI styles.
-    pub fn render(&self) -> String {
+    /// The warning as text, as the terminal wants it.
+    pub fn render(&self, look: Look) -> String {
         let head = match self.rule.as_str() {
             "" => self.message.clone(),
             rule => format!("{rule}: {}", self.message),
         };
         let more = (!self.url.is_empty()).then(|| format!("see {}", self.url));
-        render_warning(&head, self.excerpt.as_ref(), more.as_deref())
+        let text = render_warning(&head, self.excerpt.as_ref(), more.as_deref());
+        let text = if look.colours { text } else { plain(&text) };
+        if !look.links || self.url.is_empty() {
+            return text;
+        }
+        // The text of the link is its address, so that nothing is lost where links are not shown.
+        let link = format!("\u{1b}]8;;{0}\u{1b}\\{0}\u{1b}]8;;\u{1b}\\", self.url);
+        text.replace(&self.url, &link)
     }
 
     /// The warning, as envelopes carry it.

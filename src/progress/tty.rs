@@ -5,12 +5,20 @@
 //! escapes that redraw it.
 
 use super::{
+    closing::closing,
     plain::described,
     state::{Change, State, Step},
-    text::{plain, seconds},
+    text::{bytes, one_line, plain, seconds},
 };
-use crate::{diagnostic::render_warning, event::VertexStatus};
-use std::{collections::BTreeSet, fmt::Write as _, time::SystemTime};
+use crate::{
+    diagnostic::render_warning,
+    event::{PODS, VertexStatus},
+};
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    time::{Duration, SystemTime},
+};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// Lines of output shown below a running step.
@@ -19,6 +27,11 @@ const OUTPUT_LINES: usize = 6;
 const PARTS: usize = 4;
 /// A narrower terminal is treated as this wide.
 const MIN_COLUMNS: usize = 20;
+
+/// A rate is told after this time: before it, it says nothing.
+const SETTLED: Duration = Duration::from_millis(500);
+/// Takes the terminal's own progress away.
+const PROGRESS_END: &str = "\u{1b}]9;4;0\u{1b}\\";
 
 const RUNNING: anstyle::Style = anstyle::Style::new().bold();
 const DONE: anstyle::Style = anstyle::AnsiColor::Cyan.on_default();
@@ -34,15 +47,28 @@ pub struct Size {
     pub rows: u16,
 }
 
+/// What a terminal can show.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Look {
+    /// Whether colours are wanted.
+    pub colours: bool,
+    /// Whether it shows a progress of its own (in its tab, its dock icon), by OSC 9;4.
+    pub progress: bool,
+    /// Whether it makes links of texts, by OSC 8.
+    pub links: bool,
+}
+
 /// Draws frames over each other.
 #[derive(Debug)]
 pub(super) struct Tty {
     started: SystemTime,
-    colours: bool,
+    look: Look,
     /// The widths of the lines that the next frame replaces.
     drawn: Vec<usize>,
     /// Steps that have scrolled away.
     gone: BTreeSet<usize>,
+    /// Cached steps that wait to scroll away as one line.
+    cached: Vec<usize>,
     /// Text to scroll away with the next frame.
     above: String,
 }
@@ -55,8 +81,15 @@ struct Line {
 
 impl Tty {
     /// A view that starts at `started`.
-    pub(super) fn new(started: SystemTime, colours: bool) -> Self {
-        Self { started, colours, drawn: Vec::new(), gone: BTreeSet::new(), above: String::new() }
+    pub(super) fn new(started: SystemTime, look: Look) -> Self {
+        Self {
+            started,
+            look,
+            drawn: Vec::new(),
+            gone: BTreeSet::new(),
+            cached: Vec::new(),
+            above: String::new(),
+        }
     }
 
     /// Takes note of what scrolls away.
@@ -64,13 +97,19 @@ impl Tty {
         for change in changes {
             match change {
                 Change::Notice(warning) => {
+                    self.fold(state, now, size);
                     let text = render_warning(&warning.message, None, warning.hint.as_deref());
-                    self.above.push_str(&if self.colours { text } else { plain(&text) });
+                    self.above.push_str(&if self.look.colours { text } else { plain(&text) });
                 }
                 Change::Ended(index) => {
                     let Some(step) = state.step(*index) else { continue };
                     // A step that is taken up again is shown again, and scrolls away once.
-                    if self.gone.insert(*index) || !step.error.is_empty() {
+                    if step.cached && step.error.is_empty() {
+                        if self.gone.insert(*index) {
+                            self.cached.push(*index);
+                        }
+                    } else if self.gone.insert(*index) || !step.error.is_empty() {
+                        self.fold(state, now, size);
                         let line = headline(step, now, columns(size));
                         let line = self.styled(&line);
                         self.above.push_str(&line);
@@ -85,12 +124,59 @@ impl Tty {
     /// The text that replaces the frame before by that of `now`.
     pub(super) fn draw(&mut self, state: &State, now: SystemTime, size: Size) -> String {
         let lines = self.frame(state, now, size);
-        self.replace(&lines, size)
+        let mut text = self.replace(&lines, size);
+        if self.look.progress {
+            text.push_str(&progress(state));
+        }
+        text
     }
 
-    /// The text that takes the last frame away and leaves what has scrolled away.
-    pub(super) fn end(&mut self, size: Size) -> String {
-        self.replace(&[], size)
+    /// The text that takes the last frame away and leaves what has scrolled away, and the last word
+    /// on the whole.
+    pub(super) fn end(&mut self, state: &State, now: SystemTime, size: Size) -> String {
+        self.fold(state, now, size);
+        let width = columns(size);
+        let lines = closing(state, self.started, now);
+        for (at, line) in lines.iter().enumerate() {
+            let style = if at == 0 { RUNNING } else { DIM };
+            let text = fitted(line, width - 1);
+            let line = self.styled(&Line { text, style });
+            self.above.push_str(&line);
+            self.above.push('\n');
+        }
+        let mut text = self.replace(&[], size);
+        if self.look.progress {
+            text.push_str(PROGRESS_END);
+        }
+        text
+    }
+
+    /// Lets the cached steps that wait scroll away: as one line, where there are several.
+    fn fold(&mut self, state: &State, now: SystemTime, size: Size) {
+        let waiting = std::mem::take(&mut self.cached);
+        let width = columns(size);
+        let line = match waiting.as_slice() {
+            [] => return,
+            [only] => match state.step(*only) {
+                Some(step) => headline(step, now, width),
+                None => return,
+            },
+            [first, .., last] => {
+                let name = |index: &usize| {
+                    let name = state.step(*index).map(|step| step.name.as_str());
+                    name.unwrap_or_default().to_owned()
+                };
+                let head = format!(" => CACHED {} steps: ", waiting.len());
+                // Both names are to be seen, whatever the width.
+                let room = width.saturating_sub(head.width() + 6) / 2;
+                let text =
+                    format!("{head}{} … {}", fitted(&name(first), room), fitted(&name(last), room));
+                Line { text: fitted(&text, width - 1), style: DONE }
+            }
+        };
+        let line = self.styled(&line);
+        self.above.push_str(&line);
+        self.above.push('\n');
     }
 
     fn replace(&mut self, lines: &[Line], size: Size) -> String {
@@ -115,7 +201,7 @@ impl Tty {
 
     fn styled(&self, line: &Line) -> String {
         let style = line.style;
-        if self.colours { format!("{style}{}{style:#}", line.text) } else { line.text.clone() }
+        if self.look.colours { format!("{style}{}{style:#}", line.text) } else { line.text.clone() }
     }
 
     /// The live lines: a heading and the running steps, as far as the terminal is high.
@@ -126,14 +212,21 @@ impl Tty {
         let running: Vec<&Step> = shown.iter().copied().filter(|step| step.is_running()).collect();
         let ended = shown.iter().filter(|step| step.is_ended()).count();
         let elapsed = seconds(now.duration_since(self.started).unwrap_or_default());
-        let heading = format!("[+] {elapsed}, {ended} done, {} running", running.len());
+        let waiting = shown.iter().filter(|step| !step.is_running() && !step.is_ended()).count();
+        let mut heading = format!("[+] {elapsed}, {ended} done, {} running", running.len());
+        if waiting > 0 {
+            let _cannot_fail = write!(heading, ", {waiting} to come");
+        }
+        if !self.cached.is_empty() {
+            let _cannot_fail = write!(heading, " ({} cached)", self.cached.len());
+        }
         let mut lines = vec![Line { text: fitted(&heading, width - 1), style: DIM }];
         let fit = running.len().min(rows.saturating_sub(1));
         // Every running step gets its line before any gets room for its output.
         let mut spare = rows.saturating_sub(1 + fit);
         for step in running.into_iter().take(fit) {
             lines.push(headline(step, now, width));
-            let details = details(step, spare, width);
+            let details = details(step, now, spare, width);
             spare -= details.len();
             lines.extend(details);
         }
@@ -168,17 +261,72 @@ fn headline(step: &Step, now: SystemTime, width: usize) -> Line {
 }
 
 /// What a running step does: its parts that go on, and the last lines of its output.
-fn details(step: &Step, rows: usize, width: usize) -> Vec<Line> {
+fn details(step: &Step, now: SystemTime, rows: usize, width: usize) -> Vec<Line> {
     let going_on: Vec<&VertexStatus> =
         step.parts.iter().filter(|part| part.completed.is_none()).collect();
-    let parts = going_on.iter().take(PARTS).map(|part| format!(" => => {}", described(part)));
+    let more = going_on.len().saturating_sub(PARTS);
+    let parts = going_on.iter().take(PARTS).map(|part| format!(" => => {}", moving(part, now)));
+    let more = (more > 0).then(|| format!(" => => and {more} more"));
     let output = step.tail.len().saturating_sub(OUTPUT_LINES);
     let output = step.tail.iter().skip(output).map(|line| format!(" => => | {line}"));
     parts
+        .chain(more)
         .chain(output)
         .take(rows)
         .map(|text| Line { text: fitted(&text, width - 1), style: DIM })
         .collect()
+}
+
+/// A part that goes on; one whose size is known with how much is done, how fast, and for how long
+/// yet.
+fn moving(part: &VertexStatus, now: SystemTime) -> String {
+    if part.total <= 0 || part.id == PODS {
+        return described(part);
+    }
+    let percent = part.current.saturating_mul(100) / part.total;
+    let mut text = format!(
+        "{} {} / {} {percent:>3}%",
+        short(&one_line(&part.id)),
+        bytes(part.current),
+        bytes(part.total)
+    );
+    let Some(time) = part.started.and_then(|start| now.duration_since(start).ok()) else {
+        return text;
+    };
+    let milliseconds = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    if time < SETTLED || part.current <= 0 {
+        return text;
+    }
+    let rate = part.current.saturating_mul(1000) / milliseconds.max(1);
+    let _cannot_fail = write!(text, " {}/s", bytes(rate));
+    let left = part.total.saturating_sub(part.current);
+    if rate > 0 && left > 0 {
+        let _cannot_fail = write!(text, " {}s left", left / rate + 1);
+    }
+    text
+}
+
+/// A digest as far as it tells blobs apart.
+fn short(id: &str) -> String {
+    match id.split_once("sha256:") {
+        Some((head, hex)) if hex.len() >= 64 => {
+            let (digits, rest) = hex.split_at_checked(64).unwrap_or((hex, ""));
+            format!("{head}{}{rest}", digits.get(..12).unwrap_or(digits))
+        }
+        _ => id.to_owned(),
+    }
+}
+
+/// The whole in percent, for the terminal itself; without a number where nothing is known yet.
+fn progress(state: &State) -> String {
+    let shown = state.steps().iter().filter(|step| !step.hidden);
+    let (all, ended) = shown.fold((0_usize, 0_usize), |(all, ended), step| {
+        (all + 1, ended + usize::from(step.is_ended()))
+    });
+    if ended == 0 {
+        return "\u{1b}]9;4;3\u{1b}\\".to_owned();
+    }
+    format!("\u{1b}]9;4;1;{}\u{1b}\\", ended * 100 / all.max(1))
 }
 
 /// As much of a text as fits, with an ellipsis where it does not; tabs become spaces.
@@ -201,7 +349,7 @@ fn fitted(text: &str, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Size, Tty, fitted};
+    use super::{Look, Size, Tty, fitted};
     use crate::{
         event::{BuildStatus, Vertex, VertexLog, VertexStatus, Warning},
         progress::{state::State, synthetic::Told},
@@ -263,7 +411,7 @@ mod tests {
                     1000,
                 ),
                 state: State::default(),
-                tty: Tty::new(at(0), true),
+                tty: Tty::new(at(0), Look { colours: true, ..Look::default() }),
                 size: Size { columns, rows },
             }
         }
@@ -304,7 +452,7 @@ mod tests {
          => [internal] load build definition                   0.9s
         [+] 1.0s, 1 done, 2 running
          => [internal] load build context                      0.1s
-         => => transferring context: 1.50MB / 3.00MB 0.5s
+         => => transferring context: 1.50MB / 3.00MB  50% 1.50MB/s…
          => [build 2/2] RUN make with a very long command lin… 0.1s
          => => | one
          => => | two    three
@@ -341,7 +489,7 @@ mod tests {
         };
         let failed = BuildStatus { vertices: vec![failed], ..BuildStatus::default() };
         screen.show(3500, vec![Told::Status(failed)]);
-        let end = screen.tty.end(screen.size);
+        let end = screen.tty.end(&screen.state, at(3500), screen.size);
         screen.write(&end);
         insta::assert_snapshot!(screen.contents(), @r"
          => [internal] load build context                      1.1s
@@ -375,7 +523,7 @@ mod tests {
     #[test]
     fn without_colours_nothing_but_the_drawing_is_escaped() {
         let mut screen = Screen::new(10, 40);
-        screen.tty.colours = false;
+        screen.tty.look.colours = false;
         let changes = screen.state.apply(vertex("a", "RUN", 0, None));
         screen.tty.note(&screen.state, &changes, at(0), screen.size);
         let text = screen.tty.draw(&screen.state, at(0), screen.size);

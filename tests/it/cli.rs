@@ -1,5 +1,6 @@
 //! The binary from outside: streams, formats, exit codes. No builder is needed.
 
+use crate::schema;
 use std::{
     fs,
     io::Read,
@@ -91,7 +92,10 @@ impl Ran {
     /// stdout as the one JSON object that it must be.
     pub fn json(&self) -> serde_json::Value {
         assert_eq!(self.stdout.lines().count(), 1, "{self:?}");
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+        let json =
+            serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"));
+        schema::hold(&json);
+        json
     }
 }
 
@@ -105,21 +109,24 @@ fn help_says_what_there_is() {
     Usage: bk-sync [OPTIONS] <COMMAND>
 
     Commands:
-      build     Build an image from a Dockerfile
-      builder   Look at builders and their caches
-      check     Look for mistakes in a Dockerfile
-      doctor    Look for what a deploy would fail at, and say what mends it
-      history   List the deploys made from here, or print the receipt of one
-      init      Write a bk-sync.toml from what is found here
-      llb       Print the build graph of a Dockerfile
-      plan      Say what `sync` would do, and touch nothing
-      push      Push an image that was built before
-      rollback  Go back to the image before the last one that bk-sync set
-      rollout   Set an image by its digest, and wait until its pods are proven
-      status    Say what runs now, and whether it is what was last rolled out
-      sync      Deploy what bk-sync.toml says: preflight, build, push, rollout, verify, record
-      verify    Check what runs: the post-deploy checks alone
-      help      Print this message or the help of the given subcommand(s)
+      build       Build an image from a Dockerfile
+      builder     Look at builders and their caches
+      check       Look for mistakes in a Dockerfile
+      doctor      Look for what a deploy would fail at, and say what mends it
+      history     List the deploys made from here, or print the receipt of one
+      init        Write a bk-sync.toml from what is found here
+      llb         Print the build graph of a Dockerfile
+      plan        Say what `sync` would do, and touch nothing
+      push        Push an image that was built before
+      rollback    Go back to the image before the last one that bk-sync set
+      rollout     Set an image by its digest, and wait until its pods are proven
+      status      Say what runs now, and whether it is what was last rolled out
+      sync        Deploy what bk-sync.toml says: preflight, build, push, rollout, verify, record
+      verify      Check what runs: the post-deploy checks alone
+      explain     Explain the code of an error or a warning
+      why         Say why steps of the last build were not cached
+      completion  Print a completion script, or write the man pages
+      help        Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help     Print help (see more with '--help')
@@ -127,24 +134,13 @@ fn help_says_what_there_is() {
 
     Global options:
       -C, --directory <DIR>  Work in DIR instead of the current directory
-          --config <FILE>    Read FILE instead of the `bk-sync.toml` that is found upward
           --builder <URL>    The builder: `unix://`, `tcp://`, `docker://`, `ssh://`,
                              `docker-container://`, `podman-container://` or `kube-pod://`
           --format <FORMAT>  How the result is written to stdout [default: text] [possible values: text,
                              json]
           --progress <MODE>  How progress is written to stderr [default: auto] [possible values: auto,
                              tty, plain, rawjson, quiet]
-      -v, --verbose...       Log what is done to stderr; twice for more
       -q, --quiet            Write no progress: the same as `--progress quiet`
-
-    Builder TLS options:
-          --tlscacert <FILE>      The authority that signed a `tcp://` builder's certificate
-          --tlscert <FILE>        Our certificate for a `tcp://` builder
-          --tlskey <FILE>         The key of `--tlscert`
-          --tlsservername <NAME>  The name in a `tcp://` builder's certificate, where it is not the
-                                  address
-          --tlsdir <DIR>          A directory with `ca.pem`, `cert.pem` and `key.pem` (or `ca.crt`,
-                                  `tls.crt` and `tls.key`)
 
     Examples:
       bk-sync build                                      build what bk-sync.toml says, or `.`
@@ -153,147 +149,25 @@ fn help_says_what_there_is() {
 
     Exit codes:
       0 done   1 internal error   2 wrong arguments, config or Dockerfile   10 no builder
-      11 build failed   12 push failed   13 rollout failed and was rolled back
-      14 rollout failed and was not rolled back   16 locked by another deploy
-      17 refused before anything changed   130/143 interrupted
+      11 build failed   12 push failed   13/14 rollout failed, rolled back/not   15 check failed
+      16 locked   17 refused before anything changed   130/143 interrupted
+      `bk-sync explain CODE` says what an error means and what to do
     --- stderr
     ");
 }
 
 #[test]
-fn help_of_build_lists_every_flag() {
-    insta::assert_snapshot!(Place::new().run(&["build", "-h"]).shown(), @r"
-    exit 0
-    --- stdout
-    Build an image from a Dockerfile
-
-    Usage: bk-sync build [OPTIONS] [CONTEXT]
-
-    Arguments:
-      [CONTEXT]  Where the files of the build come from
-
-    Options:
-      -f, --file <FILE>
-              The Dockerfile: a path, or `-` for stdin [default: CONTEXT/Dockerfile]
-      -t, --tag <REF>
-              A reference for the image: `[REGISTRY/]REPOSITORY[:TAG]`
-          --target <STAGE>
-              The stage to build [default: the last]
-          --platform <OS/ARCH>
-              Platforms to build for, comma-separated [default: the builder's]
-          --build-arg <NAME[=VALUE]>
-              Set a build argument; without a value, from the environment
-          --build-context <NAME=VALUE>
-              Another context: a directory, a URL, `docker-image://…`, `oci-layout://…`
-          --label <NAME=VALUE>
-              Set a label of the image
-          --annotation <[LEVEL:]NAME=VALUE>
-              Add an annotation to the image
-          --secret <SPEC>
-              Lend a secret to `RUN --mount=type=secret`: `id=ID[,src=PATH|,env=NAME]`
-          --ssh <SPEC>
-              Forward an ssh agent or keys: `default` or `ID[=SOCKET|KEY[,KEY]]`
-      -h, --help
-              Print help (see more with '--help')
-
-    Output options:
-          --push[=<BOOL>]             Push the image to the registries of its tags
-          --load[=<BOOL>]             Load the image into Docker
-      -o, --output <SPEC>             Where the result goes:
-                                      `type=image|oci|docker|tar|local|registry|cacheonly[,dest=PATH][,…]`;
-                                      `DIR` for `type=local`, `-` for a tar archive on stdout
-          --push-via <WHO>            Who talks to the registry [default: auto] [possible values: auto,
-                                      builder, client]
-          --compression <TYPE>        How layers are compressed [default: gzip] [possible values:
-                                      estargz, gzip, uncompressed, zstd]
-          --compression-level <N>     How hard, as the type has it: 0-9 for gzip and estargz, 0-22 for
-                                      zstd
-          --force-compression         Compress layers anew that come compressed in another way, such as
-                                      those of a base image
-          --retry-budget <DURATION>   How long a blob is tried without getting further, such as `90s` or
-                                      `10m` [default: 5m]
-          --hold <WHERE>              Where an image that could not be pushed is held [default: builder]
-                                      [possible values: builder, layout]
-          --metadata-file <FILE>      Write the build's metadata to FILE, as JSON
-          --iidfile <FILE>            Write the image's digest to FILE
-          --attest <SPEC>             Attach an attestation: `type=provenance|sbom[,…]`
-          --provenance[=<BOOL|SPEC>]  Short for `--attest type=provenance`
-          --sbom[=<BOOL|SPEC>]        Short for `--attest type=sbom`
-
-    Cache options:
-          --no-cache[=<BOOL>]        Use no cache
-          --no-cache-filter <STAGE>  Use no cache for this stage
-          --pull[=<BOOL>]            Ask the registries for base images even where the builder has them
-          --cache-from <SPEC>        Read a cache: a reference, or `type=registry|local|gha|s3|…[,…]`
-          --cache-to <SPEC>          Write a cache: a reference, or
-                                     `type=registry|inline|local|gha|s3|…[,…]`
-
-    Step options:
-          --frontend <WHO>             Who compiles the Dockerfile [default: auto] [possible values:
-                                       auto, daemon, native]
-          --allow <NAME>               Grant an entitlement: `network.host`, `security.insecure`,
-                                       `device[=NAME]`
-          --add-host <HOST:IP>         Add a name to the hosts file of `RUN` steps
-          --network <MODE>             The network of `RUN` steps: `default`, `host` or `none`
-          --shm-size <SIZE>            The size of `/dev/shm` in `RUN` steps, such as `64m`
-          --ulimit <NAME=SOFT[:HARD]>  A limit for `RUN` steps, such as `nofile=1024:4096`
-          --cgroup-parent <PATH>       The parent cgroup of `RUN` steps
-
-    Rollout options:
-          --rollout <KIND/NAME>  Roll the pushed image out to this workload, and wait until its pods are
-                                 proven
-          --container <NAME>     The container [default: the one that runs this repository, or the only
-                                 one]
-          --timeout <TIME>       How long a workload may take, such as `240s` or `4m` [default: 4m]
-          --on-failure <WHAT>    What becomes of a rollout that fails [default: rollback] [possible
-                                 values: keep, rollback]
-          --settle <TIME>        How long pods must stay ready [default: their minReadySeconds, else 3s]
-          --tolerate <CODE>      Wait out this diagnosis instead of ending at once, such as `CRASH_LOOP`
-          --lock-wait <TIME>     How long to wait for another deploy's lock [default: not at all]
-          --lock-takeover        Take another deploy's lock away
-          --together             Roll several workloads out at the same time
-
-    Cluster options:
-      -n, --namespace <NAME>   The namespace [default: that of bk-sync.toml, else the context's]
-          --context <NAME>     The kubeconfig's context [default: that of bk-sync.toml, else the current
-                               one]
-          --kubeconfig <FILE>  The kubeconfig [default: `$KUBECONFIG`, else `~/.kube/config`, else the
-                               pod's account]
-          --as <USER>          Act as this user
-          --as-group <GROUP>   Act as a member of this group
-
-    Global options:
-      -C, --directory <DIR>  Work in DIR instead of the current directory
-          --config <FILE>    Read FILE instead of the `bk-sync.toml` that is found upward
-          --builder <URL>    The builder: `unix://`, `tcp://`, `docker://`, `ssh://`,
-                             `docker-container://`, `podman-container://` or `kube-pod://`
-          --format <FORMAT>  How the result is written to stdout [default: text] [possible values: text,
-                             json]
-          --progress <MODE>  How progress is written to stderr [default: auto] [possible values: auto,
-                             tty, plain, rawjson, quiet]
-      -v, --verbose...       Log what is done to stderr; twice for more
-      -q, --quiet            Write no progress: the same as `--progress quiet`
-
-    Builder TLS options:
-          --tlscacert <FILE>      The authority that signed a `tcp://` builder's certificate
-          --tlscert <FILE>        Our certificate for a `tcp://` builder
-          --tlskey <FILE>         The key of `--tlscert`
-          --tlsservername <NAME>  The name in a `tcp://` builder's certificate, where it is not the
-                                  address
-          --tlsdir <DIR>          A directory with `ca.pem`, `cert.pem` and `key.pem` (or `ca.crt`,
-                                  `tls.crt` and `tls.key`)
-
-    Examples:
-      bk-sync build .                                     build ./Dockerfile for the builder's platform
-      bk-sync build -t ghcr.io/me/app:1 --push .          push it; stdout is ghcr.io/me/app:1@sha256:…
-      bk-sync build --platform linux/amd64,linux/arm64 -t ghcr.io/me/app:1 --push .
-      bk-sync build --secret id=npm,src=.npmrc --ssh default .
-      bk-sync build -o type=oci,dest=app.tar .            write an OCI archive
-      bk-sync build -o out .                              write the root file system to ./out
-      bk-sync build https://github.com/me/app.git#main    let the builder fetch the context
-      tar -c . | bk-sync build -                          send a context on stdin
-    --- stderr
-    ");
+fn the_long_help_of_build_lists_every_flag_of_the_contract() {
+    let ran = Place::new().run(&["build", "--help"]);
+    let flags = "add-host allow annotation attest build-arg build-context cache-from cache-to \
+                 cgroup-parent file frontend iidfile label load metadata-file network no-cache \
+                 no-cache-filter output platform provenance pull push push-via quiet sbom secret \
+                 shm-size ssh tag target ulimit why";
+    for flag in flags.split_whitespace() {
+        let is_listed =
+            |line: &str| line.split([' ', '[', '=', ',']).any(|word| word == format!("--{flag}"));
+        assert!(ran.stdout.lines().any(is_listed), "--{flag} is not listed");
+    }
 }
 
 #[test]
@@ -444,6 +318,7 @@ fn a_mistake_in_the_config_is_pointed_at_from_below() {
     2 | platfroms = ["linux/arm64"]
       | ^^^^^^^^^
     hint: did you mean `platforms`?
+    more: `bk-sync explain CONFIG_INVALID`
     "#);
     insta::assert_snapshot!(place.run(&["-C", "deep/down", "build"]).shown(), @r#"
     exit 2
@@ -456,6 +331,7 @@ fn a_mistake_in_the_config_is_pointed_at_from_below() {
     2 | platfroms = ["linux/arm64"]
       | ^^^^^^^^^
     hint: did you mean `platforms`?
+    more: `bk-sync explain CONFIG_INVALID`
     "#);
 }
 
@@ -479,6 +355,7 @@ fn a_dirty_checkout_refuses_a_tag_that_names_a_commit() {
     3 | tags = ["{git.sha}"]
       |         ^^^^^^^^^^^
     hint: commit or stash them, give a tag with `--tag`, or set `dirty = "suffix"` in `[image]`
+    more: `bk-sync explain CHECKOUT_DIRTY`
     "#);
 }
 

@@ -14,6 +14,7 @@ const PURE: &[&str] = &[
     "ignorefile",
     "image",
     "llb",
+    "page",
     "plan",
     "rollout/code.rs",
     "rollout/diagnose",
@@ -27,6 +28,7 @@ const PURE: &[&str] = &[
     "rollout/status",
     "rollout/way_back.rs",
     "rollout/workload.rs",
+    "why",
 ];
 
 /// What a pure room must not name.

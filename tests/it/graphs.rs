@@ -363,6 +363,7 @@ fn warnings_are_shown_with_their_lines_and_may_count_as_errors() {
     --- stderr
     error: there are 2 warnings, and they count as errors
     hint: mend the Dockerfile, or keep a rule silent with `--skip RULE`
+    more: `bk-sync explain LINT_VIOLATIONS`
     ");
     let skipped = check(&["--error", "--skip", "JSONArgsRecommended,StageNameCasing"]);
     assert_eq!((skipped.code, skipped.stdout.as_str()), (Some(0), "no warnings\n"));
@@ -404,6 +405,7 @@ fn every_mistake_that_can_be_found_is_shown_at_once() {
     4 | EXPOSE
       | ^^^^^^ EXPOSE requires at least one argument
     hint: if the line belongs to the one before it, that one needs a `\` at its end
+    more: `bk-sync explain DOCKERFILE_INVALID`
     ");
 }
 

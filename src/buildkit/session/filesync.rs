@@ -65,6 +65,38 @@ struct Shared {
     sources: BTreeMap<String, Source>,
     memory: ContextMemory,
     counts: ContextCounts,
+    index: ContextIndex,
+}
+
+/// What the builder was told of, over all directories of a session, once each transfer has ended
+/// well. A handle: clones see the same.
+#[derive(Clone, Debug, Default)]
+pub struct ContextIndex(Arc<Mutex<Vec<Announced>>>);
+
+/// A file, directory or link that the builder was told of.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Announced {
+    /// The directory's name, such as `context`.
+    pub directory: String,
+    /// The path in it.
+    pub path: String,
+    /// Kind and permissions, as Go's `FileMode` has them.
+    pub mode: u32,
+    /// Bytes.
+    pub size: i64,
+    /// Where a link leads.
+    pub link: String,
+    /// The announced mtime, in nanoseconds since 1970.
+    pub mtime: i64,
+    /// The start of the content's SHA-256 digest, where this directory's memory knows it.
+    pub digest: Option<ContentDigest>,
+}
+
+impl ContextIndex {
+    /// Takes out what is there.
+    pub fn take(&self) -> Vec<Announced> {
+        std::mem::take(&mut *lock(&self.0))
+    }
 }
 
 /// What has been sent so far, over all directories of a session. A handle: clones count on.
@@ -115,12 +147,18 @@ impl FileSync {
     /// Offers `sources`. The session must have been given the [shared key](ContextMemory::shared_key)
     /// of `memory`, which should have been opened for the same sources.
     pub fn new(sources: BTreeMap<String, Source>, memory: ContextMemory) -> Self {
-        Self { shared: Arc::new(Shared { sources, memory, counts: ContextCounts::default() }) }
+        let (counts, index) = (ContextCounts::default(), ContextIndex::default());
+        Self { shared: Arc::new(Shared { sources, memory, counts, index }) }
     }
 
     /// A handle on what is sent.
     pub fn counts(&self) -> ContextCounts {
         self.shared.counts.clone()
+    }
+
+    /// A handle on what the builder was told of.
+    pub fn index(&self) -> ContextIndex {
+        self.shared.index.clone()
     }
 }
 
@@ -273,7 +311,9 @@ async fn run(
         queue: queue.clone(),
     };
     let lists = asked.lists;
-    threads.spawn_blocking(move || walker.run(&lists));
+    let announced = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&announced);
+    threads.spawn_blocking(move || walker.run(&lists, &told));
     let mut readers = 0;
     loop {
         let packet = tokio::select! {
@@ -310,7 +350,21 @@ async fn run(
     while let Some(ended) = threads.join_next().await {
         ended.map_err(|_| TransferError::Gone)??;
     }
+    index(shared, std::mem::take(&mut *lock(&announced)));
     queue.send(Ok(vec![sender::finish()])).await.map_err(|_| TransferError::Gone)
+}
+
+/// Notes what was announced, with the contents that the memory knows by now.
+fn index(shared: &Shared, mut announced: Vec<Announced>) {
+    let memory = shared.memory.lock();
+    for entry in &mut announced {
+        if mode::is_regular(entry.mode) {
+            let first = if entry.link.is_empty() { &entry.path } else { &entry.link };
+            entry.digest = memory.digest(&ledger::path_key(&entry.directory, first));
+        }
+    }
+    drop(memory);
+    lock(&shared.index.0).append(&mut announced);
 }
 
 /// Announces a tree, on a blocking thread.
@@ -323,13 +377,27 @@ struct Walker {
 }
 
 impl Walker {
-    fn run(self, lists: &FilterLists) -> Result<(), TransferError> {
+    fn run(
+        self,
+        lists: &FilterLists,
+        announced: &Mutex<Vec<Announced>>,
+    ) -> Result<(), TransferError> {
+        let mut told = Vec::new();
         let now = nanoseconds_now();
         let mut walk = Walk::new(&self.tree, lists)?;
         let mut batch = Vec::with_capacity(BATCH);
         while let Some(mut entry) = walk.next_entry()? {
             let Some(mtime) = self.mtime(&entry, now)? else { continue };
             entry.stat.mod_time = mtime;
+            told.push(Announced {
+                directory: self.directory.clone(),
+                path: entry.stat.path.clone(),
+                mode: entry.stat.mode,
+                size: entry.stat.size,
+                link: entry.stat.linkname.clone(),
+                mtime,
+                digest: None,
+            });
             // The entry has an id from here on, but cannot be asked for before it is sent.
             batch.push(lock(&self.sender).announce(entry.stat)?);
             self.shared.counts.0.announced.fetch_add(1, Ordering::Relaxed);
@@ -337,6 +405,7 @@ impl Walker {
                 send(&self.queue, std::mem::replace(&mut batch, Vec::with_capacity(BATCH)))?;
             }
         }
+        *lock(announced) = told;
         batch.push(lock(&self.sender).announce_end());
         send(&self.queue, batch)
     }

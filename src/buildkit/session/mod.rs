@@ -23,7 +23,7 @@ pub use content::Layouts;
 pub use context_memory::ContextMemory;
 pub use export::{BlobSink, BlobTaker, OfferedBlob};
 pub use filesend::{Destination, FileSend, OutputFailure};
-pub use filesync::{ContextCounts, FileSync};
+pub use filesync::{Announced, ContextCounts, ContextIndex, FileSync};
 pub use id::random_id;
 pub use open::{OpenSession, SessionBuilder, SessionError};
 pub use secrets::{MAX_SECRET, SecretContent, SecretError, Secrets};

@@ -7,6 +7,7 @@ use crate::{
         environment::Environment,
         screen,
         signal::Signals,
+        trace,
     },
     cluster::AccessSettings,
     diagnostic::{Diagnostic, Exit},
@@ -61,6 +62,7 @@ pub(in crate::cli) fn run<T>(
         })
     });
     runtime.shutdown_timeout(LAST_CALL);
-    let summary = reporter.finish();
+    let mut summary = reporter.finish();
+    summary.notices.extend(trace::export(&summary.timeline, global, environment));
     Ok(Ran { value: outcome?, warnings: summary.warnings() })
 }

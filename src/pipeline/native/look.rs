@@ -144,6 +144,7 @@ impl Frontend for Looking {
                 frontend: "native".to_owned(),
                 llb_digest: None,
                 heads: Vec::new(),
+                graphs: None,
             })
         })
     }

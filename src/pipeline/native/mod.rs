@@ -109,7 +109,7 @@ async fn native(
             gateway.warn(told(warning, source)).await?;
         }
     }
-    solve(gateway, input, &build).await
+    solve(gateway, input, *build).await
 }
 
 /// What the graph is made for.
@@ -133,7 +133,7 @@ fn builder(gateway: &Gateway) -> compile::Builder {
 async fn solve(
     gateway: &Gateway,
     input: &FrontendInput,
-    build: &Build,
+    build: Build,
 ) -> Result<Compiled, FrontendError> {
     let refs = try_join_all(build.targets.iter().map(async |target| {
         let solved = gateway
@@ -176,6 +176,7 @@ async fn solve(
         frontend: "native".to_owned(),
         llb_digest,
         heads: heads.map(str::to_owned).collect(),
+        graphs: Some(Arc::new(build)),
     })
 }
 

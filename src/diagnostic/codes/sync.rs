@@ -1,0 +1,105 @@
+//! What can go wrong in the commands around a deploy: sync, plan, doctor, history, init.
+
+use super::Explanation;
+use crate::diagnostic::Exit;
+
+pub(super) const CODES: &[Explanation] = &[
+    Explanation {
+        code: "CHECKS_UNAVAILABLE",
+        exits: &[Exit::Verify],
+        title: "the checks of the config cannot be made",
+        meaning: "`[verify]` asks for checks that could not be made.",
+        reasons: &["This version lacks them."],
+        remedies: &["Take `[verify]` out of `bk-sync.toml`."],
+    },
+    Explanation {
+        code: "CONFIG_EXISTS",
+        exits: &[Exit::Usage],
+        title: "there is a config file already",
+        meaning: "`bk-sync init` overwrites nothing.",
+        reasons: &["It was run before, here or in a directory above."],
+        remedies: &["See what would be written with `bk-sync init --stdout`."],
+    },
+    Explanation {
+        code: "CONFIG_UNWRITABLE",
+        exits: &[Exit::Usage],
+        title: "the config file cannot be written",
+        meaning: "`bk-sync init` writes `bk-sync.toml` into the working directory.",
+        reasons: &["The directory belongs to somebody else, or is read-only."],
+        remedies: &["Work in a directory that can be written, or use `bk-sync init --stdout`."],
+    },
+    Explanation {
+        code: "DIGEST_UNKNOWN",
+        exits: &[Exit::Push],
+        title: "nobody told the digest of what was pushed",
+        meaning: "A rollout is pinned to a digest, and neither the builder nor the registry named one.",
+        reasons: &["A Docker of an old version pushed."],
+        remedies: &["Use a builder that tells digests, or a newer Docker."],
+    },
+    Explanation {
+        code: "DOCTOR_FOUND",
+        exits: &[Exit::Preflight],
+        title: "`bk-sync doctor` found what a deploy would fail at",
+        meaning: "Each finding has what mends it beside it. Nothing was changed.",
+        reasons: &["A builder, a registry, a cluster or the config is not as a deploy needs it."],
+        remedies: &["Do what stands beside `mend:`, then run it again."],
+    },
+    Explanation {
+        code: "HISTORY_UNUSABLE",
+        exits: &[Exit::Usage],
+        title: "the receipts of deploys cannot be read or written",
+        meaning: "A deploy goes on without them; `bk-sync history` cannot.",
+        reasons: &["The state directory belongs to somebody else, or its disk is full."],
+        remedies: &[
+            "Mend the state directory: `$XDG_STATE_HOME/bk-sync`, else `~/.local/state/bk-sync`.",
+        ],
+    },
+    Explanation {
+        code: "HOOK_FAILED",
+        exits: &[Exit::Build, Exit::Push, Exit::Rollout, Exit::Verify, Exit::Preflight],
+        title: "a hook of the config failed",
+        meaning: "A command of `[deploy.hooks]` ended with another code than 0, and the deploy stopped at its stage.",
+        reasons: &["What the hook looks for is not as it should be."],
+        remedies: &["Mend what the hook found, or the hook."],
+    },
+    Explanation {
+        code: "RECEIPT_AMBIGUOUS",
+        exits: &[Exit::Usage],
+        title: "several receipts begin like that",
+        meaning: "`bk-sync history ID` takes the beginning of an id, as long as it means one receipt.",
+        reasons: &["Too few characters were given."],
+        remedies: &["Give more of the id."],
+    },
+    Explanation {
+        code: "RECEIPT_NOT_FOUND",
+        exits: &[Exit::Usage],
+        title: "there is no such receipt",
+        meaning: "No deploy that was made from here has an id that begins so.",
+        reasons: &["The id is misspelled, or of a deploy of another project or user."],
+        remedies: &["See `bk-sync history`."],
+    },
+    Explanation {
+        code: "RESUME_COMMIT_CHANGED",
+        exits: &[Exit::Preflight],
+        title: "another commit is checked out than the one to go on with",
+        meaning: "`--resume` goes on with the last deploy, which was of another commit. Nothing was changed.",
+        reasons: &["Something was committed, or another branch was checked out, since."],
+        remedies: &["Deploy what is checked out: `bk-sync sync`, without `--resume`."],
+    },
+    Explanation {
+        code: "STAGE_DEADLINE",
+        exits: &[Exit::Build, Exit::Push, Exit::Rollout, Exit::Verify, Exit::Preflight],
+        title: "a stage of the deploy took longer than it may",
+        meaning: "The stage was ended at its deadline.",
+        reasons: &["A builder, a registry or a cluster is slow, or hangs."],
+        remedies: &["See what takes so long, or set another time in `[deploy.deadlines]`."],
+    },
+    Explanation {
+        code: "STATE_MISSING",
+        exits: &[Exit::Usage],
+        title: "there is no state directory",
+        meaning: "Receipts and records of builds lie in the state directory, and nothing names one.",
+        reasons: &["Neither `XDG_STATE_HOME` nor `HOME` is set."],
+        remedies: &["Set `XDG_STATE_HOME` or `HOME`."],
+    },
+];
