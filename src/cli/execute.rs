@@ -3,7 +3,7 @@
 
 use super::{
     arguments::GlobalArguments,
-    build::{Request, named_builder},
+    build::{self, Request, named_builder},
     credentials,
     environment::Environment,
     push, screen,
@@ -214,6 +214,7 @@ impl Run<'_> {
             docker: loading_docker(&docker(self.environment)),
             login,
             push,
+            cache_defaults: build::cache_defaults(self.plan, self.environment),
             variables: variables(self.plan, self.environment),
             ssh_agent: self.environment.path("SSH_AUTH_SOCK"),
             directory: PathBuf::from("."),

@@ -19,7 +19,9 @@ mod history;
 mod imagined;
 mod init;
 mod llb;
+mod lock;
 mod push;
+mod question;
 mod rollback;
 mod rollout;
 mod screen;
@@ -66,6 +68,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
     let outcome = prepare(global, reads_config).and_then(|config| match parsed.command {
         Command::Builder(builder) => builder.run(global, config.as_ref(), environment, printer),
         Command::Init(init) => init.run(global.config.as_deref(), environment, printer),
+        Command::Build(build) if build.call() != build::Call::Build => {
+            question::answer(build.into_build(), global, config.as_ref(), environment, printer)
+        }
         Command::Build(build) => {
             let config = config.as_ref();
             build.run(execute::Surroundings { global, config, environment, printer })
@@ -77,6 +82,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         Command::History(history) => history.run(environment, printer),
         Command::Push(push) => push.run(global, config.as_ref(), environment, printer),
         Command::Llb(llb) => llb.run(global, config.as_ref(), environment, printer),
+        Command::Lock(lock) => lock.run(global, config.as_ref(), environment, printer),
         Command::Rollback(back) => back.run(global, config.as_ref(), environment, printer),
         Command::Rollout(rollout) => rollout.run(global, config.as_ref(), environment, printer),
         Command::Status(status) => status.run(global, config.as_ref(), environment, printer),

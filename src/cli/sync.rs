@@ -324,6 +324,7 @@ fn run(
         options,
         login: Login::new(chain, tokens, events.clone()),
         push,
+        cache_defaults: build::cache_defaults(&plan.build, environment),
         variables: variables(plan, environment),
         secrets: secret_variables(plan, config),
         ssh_agent: environment.path("SSH_AUTH_SOCK"),

@@ -4,6 +4,7 @@ use super::{
     attributes::{attributes, check, entitlements, is_true},
     builder::Builder,
     built::{self, BuildFacts, Built, Timings},
+    caches::{CacheDefault, Caches, caches},
     docker,
     error::{BuildFailure, Error},
     frontend::{Frontend, FrontendError, FrontendInput, frontend},
@@ -11,8 +12,10 @@ use super::{
     inspect,
     journal::Journal,
     login::Login,
+    metadata,
     native::{Looking, Wanted},
     outputs::{Outputs, Push, outputs},
+    policy::policy,
     preflight_push,
     push::{BuilderBlobs, Held, HeldSource, Job, Offers, PushSettings, Targets, repositories_in},
     receive::{Takers, destinations, output_failure},
@@ -34,7 +37,7 @@ use crate::{
     credential::{RegistryHost, Secret},
     engine,
     event::{Event, Events, Stage, Warning},
-    plan::{BuildPlan, CacheEntry, Output, OutputKind},
+    plan::{BuildPlan, Output, OutputKind},
     proto::moby::buildkit::v1::{
         CacheOptions, CacheOptionsEntry, SolveRequest, frontend::Result as BuildResult,
     },
@@ -58,6 +61,8 @@ pub struct Inputs {
     pub docker: Option<engine::Client>,
     /// Credentials for registries.
     pub login: Login,
+    /// What the plan does not say of its caches.
+    pub cache_defaults: Vec<CacheDefault>,
     /// Values of the variables that the plan's secrets are taken from, by name.
     pub variables: BTreeMap<String, Secret>,
     /// The socket of the user's SSH agent.
@@ -125,11 +130,30 @@ pub struct Look {
 /// As [`build`], but for what is wrong with the Dockerfile where it is compiled here: that is an
 /// answer.
 pub async fn look(plan: &BuildPlan, inputs: Inputs, look: Look) -> Result<Looked, Error> {
+    let frontend = Looking::new(look.wanted, plan.frontend);
+    asking(plan, inputs, &frontend, look.session_id).await?;
+    frontend.into_found().ok_or_else(|| Error::Builder {
+        message: "it ended the build before anything was compiled".to_owned(),
+    })
+}
+
+/// Lets `frontend` do what it does for `plan`, in a session of this id where one is given, and builds
+/// nothing.
+///
+/// # Errors
+/// As [`build`].
+pub(super) async fn asking(
+    plan: &BuildPlan,
+    inputs: Inputs,
+    frontend: &dyn Frontend,
+    session_id: Option<String>,
+) -> Result<(), Error> {
     let nothing = Output { kind: OutputKind::CacheOnly, attributes: BTreeMap::new(), target: None };
     let plan = BuildPlan {
         push: false,
         load: false,
         outputs: vec![nothing],
+        annotations: Vec::new(),
         cache_to: Vec::new(),
         ..plan.clone()
     };
@@ -138,15 +162,11 @@ pub async fn look(plan: &BuildPlan, inputs: Inputs, look: Look) -> Result<Looked
         prepared = Prepared::new(&plan, inputs) => prepared?,
         () = cancel.cancelled() => return Err(Error::Interrupted),
     };
-    if let Some(id) = look.session_id {
+    if let Some(id) = session_id {
         prepared.session = prepared.session.with_id(id.clone());
         prepared.input.session_id = id;
     }
-    let frontend = Looking::new(look.wanted, plan.frontend);
-    prepared.run(&plan, &frontend).await?;
-    frontend.into_found().ok_or_else(|| Error::Builder {
-        message: "it ended the build before anything was compiled".to_owned(),
-    })
+    prepared.run(&plan, frontend).await.map(drop)
 }
 
 /// A build whose parts are known and checked, and that has not begun.
@@ -155,6 +175,8 @@ struct Prepared {
     connect_time: Option<Duration>,
     outputs: Outputs,
     input: FrontendInput,
+    cache_exports: Vec<(String, BTreeMap<String, String>)>,
+    directory: PathBuf,
     session: SessionBuilder,
     counts: ContextCounts,
     index: ContextIndex,
@@ -207,6 +229,11 @@ impl Prepared {
         let builder = Builder::reached(&connection);
         let outputs = outputs(plan, &builder, inputs.docker.is_some())?;
         let mut attributes = attributes(plan, &builder)?;
+        let Caches { exports, imports, directories: caches, warnings } =
+            caches(plan, &builder, &directory, &inputs.cache_defaults)?;
+        for warning in warnings {
+            events.emit(Event::Warning(warning));
+        }
         let sources = sources(plan, &directory, inputs.stdin).await?;
         attributes.extend(sources.attributes);
 
@@ -221,6 +248,10 @@ impl Prepared {
         let memory = ContextMemory::open(state, &sources.directories);
         let session = SessionBuilder::new(memory.shared_key());
         let files = FileSync::new(sources.directories.clone(), memory);
+        let files = match plan.reproducible {
+            Some(epoch) => files.alike(epoch),
+            None => files,
+        };
         let (counts, index) = (files.counts(), files.index());
         let (destinations, takers) =
             destinations(&outputs.receivers, &directory, inputs.docker.as_ref());
@@ -228,7 +259,7 @@ impl Prepared {
         let output_failure = file_send.failure();
         let client_push = (outputs.push == Push::Client)
             .then(|| ClientPush::new(&outputs, &connection, inputs.push, &login, &events));
-        let mut stores = Layouts::new(sources.layouts);
+        let mut stores = Layouts::new(sources.layouts, caches);
         if let Some(push) = &client_push {
             stores = stores.with_export(Arc::new(push.offers.clone()));
         }
@@ -259,16 +290,19 @@ impl Prepared {
         }
         let input = FrontendInput {
             attributes,
-            cache_imports: entries(&plan.cache_from).collect(),
+            cache_imports: imports,
             dockerfile: sources.dockerfile,
             session_id: session.id().to_owned(),
             directories: sources.directories,
+            pinning: plan.pinning.clone(),
         };
         Ok(Self {
             connection,
             connect_time,
             outputs,
             input,
+            cache_exports: exports,
+            directory,
             session,
             counts,
             index,
@@ -291,7 +325,7 @@ impl Prepared {
             () = cancel.cancelled() => return Err(Error::Interrupted),
         };
         let build_id = random_id();
-        let request = request(plan, &outputs, &input, &build_id);
+        let request = request(plan, &outputs, &input, &self.cache_exports, &build_id);
         let journal = Mutex::new(Journal::default());
         let compilation = Mutex::new(None);
         let drive = async |gateway: &Gateway| -> Result<BuildResult, FrontendError> {
@@ -364,6 +398,7 @@ impl Prepared {
             taken = self.takers.finish() => taken?,
             () = cancel.cancelled() => return Err(Error::Interrupted),
         }
+        Caches::name_written(&self.cache_exports, &self.directory, &response)?;
         let (frontend, llb_digest, compile_time) = match compilation {
             Some(((frontend, digest, time), _)) => (Some(frontend), digest, Some(time)),
             None => (None, None, None),
@@ -411,12 +446,19 @@ impl Prepared {
                 built::add_docker_push(made, &mut image, &mut pushed, &mut response);
             }
         }
+        let metadata = match &plan.metadata_file {
+            Some(_) => {
+                metadata::entries(&control, &build_id, plan.metadata, journal.warnings()).await
+            }
+            None => BTreeMap::new(),
+        };
         Ok(Built {
             image,
             push: pushed,
             build: BuildFacts { llb_digest, ..built::facts(&journal, &self.counts, frontend) },
             timings,
             exporter_response: response,
+            metadata,
             build_id,
         })
     }
@@ -427,11 +469,13 @@ fn request(
     plan: &BuildPlan,
     outputs: &Outputs,
     input: &FrontendInput,
+    cache_exports: &[(String, BTreeMap<String, String>)],
     build_id: &str,
 ) -> SolveRequest {
     let first = outputs.exporters.first();
-    let mut exports: Vec<CacheOptionsEntry> = entries(&plan.cache_to)
-        .map(|(kind, attrs)| CacheOptionsEntry { r#type: kind, attrs })
+    let mut exports: Vec<CacheOptionsEntry> = cache_exports
+        .iter()
+        .map(|(kind, attrs)| CacheOptionsEntry { r#type: kind.clone(), attrs: attrs.clone() })
         .collect();
     if plan.args.get("BUILDKIT_INLINE_CACHE").is_some_and(|value| is_true(value)) {
         let kind = "inline".to_owned();
@@ -447,6 +491,7 @@ fn request(
         frontend_attrs: input.attributes.clone(),
         cache: Some(CacheOptions { exports, imports: Vec::new() }),
         entitlements: entitlements(plan),
+        source_policy: plan.source_policy.as_ref().map(policy),
         ..SolveRequest::default()
     }
 }
@@ -494,10 +539,6 @@ fn explain_login(error: Error, login: &Login) -> Error {
         Some(login) => Error::Push(Box::new(failure.explained_by(&login))),
         None => Error::Push(failure),
     }
-}
-
-fn entries(list: &[CacheEntry]) -> impl Iterator<Item = (String, BTreeMap<String, String>)> {
-    list.iter().map(|entry| (entry.kind.clone(), entry.attributes.clone()))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

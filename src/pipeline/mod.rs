@@ -1,9 +1,11 @@
 //! The one place that knows all stages: what runs in which order, what ends it, what it made.
 
+mod answer;
 pub mod attributes;
 mod build;
 pub mod builder;
 pub mod built;
+mod caches;
 mod docker;
 pub mod doctor;
 pub mod error;
@@ -13,8 +15,10 @@ pub mod imagined;
 mod inspect;
 pub mod journal;
 pub mod login;
+mod metadata;
 mod native;
 pub mod outputs;
+mod policy;
 mod preflight_push;
 pub mod push;
 mod receive;
@@ -24,8 +28,11 @@ mod services;
 pub mod sources;
 pub mod sync;
 pub mod verify;
+mod web;
 
+pub use answer::{Asked, ask};
 pub use build::{Inputs, Look, build, look};
 pub use built::Built;
+pub use caches::CacheDefault;
 pub use error::Error;
 pub use native::Wanted;

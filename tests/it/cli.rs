@@ -116,6 +116,7 @@ fn help_says_what_there_is() {
       history     List the deploys made from here, or print the receipt of one
       init        Write a bk-sync.toml from what is found here
       llb         Print the build graph of a Dockerfile
+      lock        Hold base images by their digests, in bk-sync.lock
       plan        Say what `sync` would do, and touch nothing
       push        Push an image that was built before
       rollback    Go back to the image before the last one that bk-sync set
@@ -160,9 +161,9 @@ fn help_says_what_there_is() {
 fn the_long_help_of_build_lists_every_flag_of_the_contract() {
     let ran = Place::new().run(&["build", "--help"]);
     let flags = "add-host allow annotation attest build-arg build-context cache-from cache-to \
-                 cgroup-parent file frontend iidfile label load metadata-file network no-cache \
-                 no-cache-filter output platform provenance pull push push-via quiet sbom secret \
-                 shm-size ssh tag target ulimit why";
+                 call cgroup-parent check file frontend iidfile label load metadata-file network no-cache \
+                 no-cache-filter output platform provenance pull push push-via quiet reproducible sbom secret \
+                 shm-size source-policy ssh tag target ulimit why";
     for flag in flags.split_whitespace() {
         let is_listed =
             |line: &str| line.split([' ', '[', '=', ',']).any(|word| word == format!("--{flag}"));
@@ -359,7 +360,8 @@ fn a_dirty_checkout_refuses_a_tag_that_names_a_commit() {
     "#);
 }
 
-fn git(directory: &Path, arguments: &[&str]) {
+/// Runs git in `directory` as somebody, and expects it to work.
+pub fn git(directory: &Path, arguments: &[&str]) {
     let identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"];
     let output = Command::new("git")
         .args(identity)

@@ -17,7 +17,7 @@ use std::{env, fs};
 /// Where the cases are: `BK_SYNC_TEST_CORPUS` names another corpus of the same form to be held
 /// against, with images of its own or those of ours.
 #[expect(clippy::disallowed_methods, reason = "whoever runs the tests names the corpus")]
-fn corpus() -> PathBuf {
+pub fn corpus() -> PathBuf {
     env::var_os("BK_SYNC_TEST_CORPUS").map_or_else(own_corpus, PathBuf::from)
 }
 
@@ -30,13 +30,15 @@ fn images() -> PathBuf {
     if with_the_cases.exists() { with_the_cases } else { own_corpus().join("images.json") }
 }
 
-fn read_json(path: &Path) -> Value {
+/// A JSON file of the corpus.
+pub fn read_json(path: &Path) -> Value {
     let text =
         fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn cases() -> Vec<String> {
+/// The names of the cases.
+pub fn cases() -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(corpus())
         .unwrap()
         .map(|entry| entry.unwrap())

@@ -1,14 +1,16 @@
-//! Blobs by digest on a session: OCI layouts that the builder reads (`oci-layout://` contexts), and
-//! the store that it exports an image into.
+//! Blobs by digest on a session: OCI layouts that the builder reads (`oci-layout://` contexts), local
+//! caches that it reads and writes (`type=local`), and the store that it exports an image into.
 //!
 //! Blobs are named by digest and nothing else, so a builder can read a layout's blobs and no other
 //! file. What does not have the digest that it is named by is not handed out whole.
 
 use super::{
     Attachable,
+    content_directory::Incoming,
     export::{BlobTaker, Export, STORE_NAME},
 };
 use crate::{
+    buildkit::control::MESSAGE_LIMIT,
     image::reference::check_digest,
     proto::containerd::services::content::v1::{
         Info, InfoRequest, InfoResponse, ListContentRequest, ListContentResponse,
@@ -35,20 +37,44 @@ const QUEUE: usize = 2;
 /// Which store a call is about.
 const STORE: &str = "buildkit-attachable-store-id";
 
-/// What a builder sends in one message.
-const MESSAGE_LIMIT: usize = 16 << 20;
+/// How the stores of layouts are called: this, and the layout's name.
+const LAYOUT: &str = "oci:";
+/// How the stores of local caches are called: this, and the attribute `src` or `dest`.
+const CACHE: &str = "local:";
 
-/// The Content service: OCI layouts by the names that contexts give them
-/// (`oci-layout://NAME@DIGEST`), which are only read, and what takes an exported image.
-#[derive(Clone, Debug)]
+/// The Content service over directories: OCI layouts by the names that contexts give them
+/// (`oci-layout://NAME@DIGEST`), local caches by their attributes `src` and `dest`, and what takes
+/// an exported image.
+#[derive(Clone, Debug, Default)]
 pub struct Layouts {
-    directories: Arc<BTreeMap<String, PathBuf>>,
+    directories: Arc<BTreeMap<String, Directory>>,
     export: Option<Export>,
 }
 
+/// A directory, and whether the builder may write into it.
+#[derive(Clone, Debug)]
+struct Directory {
+    path: PathBuf,
+    is_writable: bool,
+}
+
 impl Layouts {
-    /// Offers the layouts in `directories` by name.
-    pub fn new(directories: BTreeMap<String, PathBuf>) -> Self {
+    /// Offers the layouts in `layouts` by name, and local caches: what to call them, where they
+    /// are, and whether they are written.
+    pub fn new(
+        layouts: BTreeMap<String, PathBuf>,
+        caches: impl IntoIterator<Item = (String, PathBuf, bool)>,
+    ) -> Self {
+        let layout =
+            |(name, path)| (format!("{LAYOUT}{name}"), Directory { path, is_writable: false });
+        let mut directories: BTreeMap<String, Directory> =
+            layouts.into_iter().map(layout).collect();
+        for (name, path, is_writable) in caches {
+            let directory = directories
+                .entry(format!("{CACHE}{name}"))
+                .or_insert(Directory { path, is_writable });
+            directory.is_writable |= is_writable;
+        }
         Self { directories: Arc::new(directories), export: None }
     }
 
@@ -65,12 +91,19 @@ impl Layouts {
         self.export.as_ref().filter(|_| store == STORE_NAME)
     }
 
+    /// The directory that a call is about.
+    fn directory(&self, metadata: &MetadataMap) -> Result<&Directory, Status> {
+        // Names come from command lines, and no header holds every character of those.
+        let store = metadata.get(STORE).map(|store| String::from_utf8_lossy(store.as_bytes()));
+        let store = store.unwrap_or_default();
+        self.directories
+            .get(&*store)
+            .ok_or_else(|| Status::not_found(format!("unknown store {store}")))
+    }
+
     /// Opens the blob of a store that a call is about.
     fn open(&self, metadata: &MetadataMap, digest: &str) -> Result<Blob, Status> {
-        let store = metadata.get(STORE).and_then(|store| store.to_str().ok()).unwrap_or_default();
-        let directory = store.strip_prefix("oci:").and_then(|name| self.directories.get(name));
-        let directory =
-            directory.ok_or_else(|| Status::not_found(format!("unknown store {store}")))?;
+        let directory = &self.directory(metadata)?.path;
         check_digest(digest)
             .map_err(|error| Status::invalid_argument(format!("digest {digest}: {error}")))?;
         let (algorithm, hex) = digest.split_once(':').unwrap_or_default();
@@ -176,6 +209,27 @@ fn read_only<T>() -> Result<Response<T>, Status> {
     Err(Status::failed_precondition("an OCI layout is only read"))
 }
 
+/// Takes a blob in, message by message.
+async fn receive(
+    mut incoming: Incoming,
+    mut requests: Streaming<WriteContentRequest>,
+    answers: mpsc::Sender<Result<WriteContentResponse, Status>>,
+) {
+    // A writer that breaks off leaves nothing: what it wrote goes with `incoming`.
+    while let Ok(Some(request)) = requests.message().await {
+        let taken = tokio::task::spawn_blocking(move || {
+            let answer = incoming.take(&request);
+            (incoming, answer)
+        });
+        let Ok((back, answer)) = taken.await else { return };
+        incoming = back;
+        let failed = answer.is_err();
+        if answers.send(answer).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
 #[tonic::async_trait]
 impl content_server::Content for Layouts {
     type ListStream = BoxStream<'static, Result<ListContentResponse, Status>>;
@@ -241,10 +295,17 @@ impl content_server::Content for Layouts {
         &self,
         request: Request<Streaming<WriteContentRequest>>,
     ) -> Result<Response<Self::WriteStream>, Status> {
-        match self.export(request.metadata()) {
-            Some(export) => Ok(Response::new(export.write(request.into_inner()))),
-            None => read_only(),
+        if let Some(export) = self.export(request.metadata()) {
+            return Ok(Response::new(export.write(request.into_inner())));
         }
+        let directory = self.directory(request.metadata())?;
+        if !directory.is_writable {
+            return read_only();
+        }
+        let incoming = Incoming::new(directory.path.clone());
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        tokio::spawn(receive(incoming, request.into_inner(), sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }
 
@@ -264,7 +325,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir_all(directory.path().join("blobs/sha256")).unwrap();
         let layouts =
-            Layouts::new(BTreeMap::from([("name".to_owned(), directory.path().to_owned())]));
+            Layouts::new(BTreeMap::from([("name".to_owned(), directory.path().to_owned())]), []);
         (directory, layouts)
     }
 

@@ -8,7 +8,7 @@ use super::{Attachable, ContextMemory};
 use crate::{
     filesync::{
         Asked, Content, Entry, FilterLists, Judgement, Request, Sender, SenderError, Source, Tree,
-        TreeError, Walk, WalkError,
+        TreeError, Walk, WalkError, alike,
         ledger::{self, ContentDigest},
         mode, sender,
     },
@@ -66,6 +66,8 @@ struct Shared {
     memory: ContextMemory,
     counts: ContextCounts,
     index: ContextIndex,
+    /// See [`FileSync::alike`].
+    epoch: Option<i64>,
 }
 
 /// What the builder was told of, over all directories of a session, once each transfer has ended
@@ -148,7 +150,18 @@ impl FileSync {
     /// of `memory`, which should have been opened for the same sources.
     pub fn new(sources: BTreeMap<String, Source>, memory: ContextMemory) -> Self {
         let (counts, index) = (ContextCounts::default(), ContextIndex::default());
-        Self { shared: Arc::new(Shared { sources, memory, counts, index }) }
+        Self { shared: Arc::new(Shared { sources, memory, counts, index, epoch: None }) }
+    }
+
+    /// Announces every checkout of the same files alike, whoever made it: dated `epoch` (seconds
+    /// since 1970), with the modes that git knows, and without what it does not know.
+    #[must_use]
+    pub fn alike(mut self, epoch: i64) -> Self {
+        // Nobody else has a handle before a session serves it.
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.epoch = Some(epoch);
+        }
+        self
     }
 
     /// A handle on what is sent.
@@ -389,6 +402,9 @@ impl Walker {
         while let Some(mut entry) = walk.next_entry()? {
             let Some(mtime) = self.mtime(&entry, now)? else { continue };
             entry.stat.mod_time = mtime;
+            if let Some(epoch) = self.shared.epoch {
+                alike::make(&mut entry.stat, epoch);
+            }
             told.push(Announced {
                 directory: self.directory.clone(),
                 path: entry.stat.path.clone(),

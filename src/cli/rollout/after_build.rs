@@ -48,6 +48,16 @@ struct Came {
 }
 
 impl BuildCommand {
+    /// What is asked in the place of a build.
+    pub(in crate::cli) fn call(&self) -> build::Call {
+        self.build.call()
+    }
+
+    /// The build alone.
+    pub(in crate::cli) fn into_build(self) -> build::BuildArguments {
+        self.build
+    }
+
     /// Builds, rolls out where that is asked for, and writes how it ended.
     pub(in crate::cli) fn run(
         self,
@@ -55,7 +65,7 @@ impl BuildCommand {
     ) -> Result<Exit, Box<Diagnostic>> {
         let Self { build, workloads, how, cluster } = self;
         let execute::Surroundings { global, config, environment, printer } = surroundings;
-        let request = build.request(
+        let mut request = build.request(
             global,
             config,
             build::Surroundings {
@@ -64,6 +74,7 @@ impl BuildCommand {
                 stdout_is_json: printer.format() == Format::Json,
             },
         )?;
+        build::tell_checkout(&mut request.plan, environment)?;
         if workloads.is_empty() {
             return execute::build(&request, surroundings);
         }
