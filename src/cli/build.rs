@@ -88,6 +88,10 @@ pub(super) struct BuildArguments {
     /// Who talks to the registry
     #[arg(long, value_name = "WHO", default_value = "auto", help_heading = "Output options")]
     push_via: PushViaChoice,
+    /// Let no image leave that has links to nowhere or an entrypoint that cannot run; these are
+    /// warnings else
+    #[arg(long, help_heading = "Output options")]
+    strict: bool,
     /// Write the build's metadata to FILE, as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output options")]
     metadata_file: Option<PathBuf>,
@@ -283,6 +287,7 @@ impl BuildArguments {
                 FrontendArgument::Daemon => FrontendChoice::Daemon,
                 FrontendArgument::Native => FrontendChoice::Native,
             },
+            strict: self.strict,
             push_via: match self.push_via {
                 PushViaChoice::Auto => PushVia::Auto,
                 PushViaChoice::Builder => PushVia::Builder,

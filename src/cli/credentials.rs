@@ -2,17 +2,25 @@
 
 use super::environment::Environment;
 use crate::{
-    config::{Config, CredentialSource, Fact, RegistrySection, Template},
-    credential::{Chain, DockerConfig, Given, RegistryHost},
+    config::{Config, CredentialSource, Fact, Located, RegistrySection, Template},
+    credential::{
+        AgentLease, Chain, DockerConfig, Given, Leased, LendingCommand, RegistryHost, Source,
+    },
     diagnostic::{Diagnostic, Exit},
     event::Warning,
     image::reference::Reference,
     plan::BuildPlan,
 };
-use std::{collections::BTreeSet, ffi::OsString};
+use std::{collections::BTreeSet, ffi::OsString, time::Duration};
 
 const USERNAME: &str = "BK_SYNC_REGISTRY_USERNAME";
 const PASSWORD: &str = "BK_SYNC_REGISTRY_PASSWORD";
+/// Where agent-secrets listens unless it is told otherwise, below the home directory.
+const AGENT_SOCKET: &str = ".agent-secrets/agent-secrets.sock";
+/// How long a lease is asked for: more than a build and its push take, less than a day's work.
+const LEASE_TTL: &str = "20m";
+/// `gh` reads a file or a keychain.
+const GH_LIMIT: Duration = Duration::from_secs(10);
 
 /// The sources of credentials for a build, the strongest first, and what the user should know of
 /// them.
@@ -34,7 +42,7 @@ pub(super) fn chain(
         for (name, section) in &config.sections.registries {
             let host = RegistryHost::new(name);
             match of_section(&host, section, config, environment) {
-                Ok(Some(given)) => chain = chain.with(given),
+                Ok(Some(source)) => chain = chain.with_boxed(source),
                 Ok(None) => {}
                 Err(diagnostic) if needed.contains(&host) => return Err(diagnostic),
                 Err(diagnostic) => warnings.push(Warning {
@@ -49,8 +57,7 @@ pub(super) fn chain(
         .path("DOCKER_CONFIG")
         .or_else(|| environment.home().map(|home| home.join(".docker")));
     if let Some(directory) = directory {
-        let search: OsString = environment.raw("PATH").unwrap_or_default();
-        match DockerConfig::load(&directory, search) {
+        match DockerConfig::load(&directory, search(environment)) {
             Ok(docker) => chain = chain.with(docker),
             // A build that needs no credentials does without; one that does is refused by the
             // registry, and this says why.
@@ -60,6 +67,9 @@ pub(super) fn chain(
                 hint: Some("mend the file: its credentials are not used now".to_owned()),
             }),
         }
+    }
+    if let Some(github) = of_github(plan, config, environment) {
+        chain = chain.with(github);
     }
     Ok((chain, warnings))
 }
@@ -86,21 +96,40 @@ fn of_environment(
     }
 }
 
-/// What a `[registry]` section gives; nothing where it leaves it to the Docker config.
+/// The source that a `[registry]` section names; nothing where it leaves it to the Docker config.
 fn of_section(
     host: &RegistryHost,
     section: &RegistrySection,
     config: &Config,
     environment: &Environment,
-) -> Result<Option<Given>, Box<Diagnostic>> {
+) -> Result<Option<Box<dyn Source>>, Box<Diagnostic>> {
     let refuse = |span, message: String, fix: &str| {
         Diagnostic::new("CREDENTIALS_UNAVAILABLE", Exit::Usage, message)
             .with_excerpt(config.excerpt(span))
             .with_fix(fix)
             .into()
     };
-    match &section.source {
-        CredentialSource::Docker => Ok(None),
+    let username = || {
+        let template = section.username.as_ref();
+        let filled = template.and_then(|username| {
+            let text = |name: &str| environment.text(name).ok_or(());
+            let filled = username.fill(|fact| match fact {
+                Fact::Env(name) => text(name),
+                Fact::GitBranch | Fact::GitSha | Fact::GitShort => Err(()),
+            });
+            filled.ok()
+        });
+        filled.ok_or_else(|| {
+            refuse(
+                template.map_or(section.span.clone(), Template::span),
+                format!("the user for `{host}` is not known"),
+                "add `username = \"NAME\"`",
+            )
+        })
+    };
+    let hosts = vec![host.clone()];
+    let source: Box<dyn Source> = match &section.source {
+        CredentialSource::Docker => return Ok(None),
         CredentialSource::Env(name) => {
             let Some(secret) = environment.secret(&name.value) else {
                 return Err(refuse(
@@ -112,39 +141,75 @@ fn of_section(
                     "set it, or use `docker = true`",
                 ));
             };
-            let username = section.username.as_ref().map(|username| {
-                username.fill(|fact| match fact {
-                    Fact::Env(name) => environment.text(name).ok_or(()),
-                    Fact::GitBranch | Fact::GitSha | Fact::GitShort => Err(()),
-                })
-            });
-            match username {
-                Some(Ok(username)) => {
-                    let hosts = vec![host.clone()];
-                    Ok(Some(Given::new(hosts, username, secret, name.value.clone())))
-                }
-                Some(Err(())) | None => Err(refuse(
-                    section.username.as_ref().map_or(section.span.clone(), Template::span),
-                    format!("the user for `{host}` is not known"),
-                    "add `username = \"NAME\"`",
-                )),
-            }
+            Box::new(Given::new(hosts, username()?, secret, name.value.clone()))
         }
-        CredentialSource::Command(words) => Err(refuse(
-            words.first().map_or(section.span.clone(), |word| word.span.clone()),
-            format!("`build` does not run commands for credentials, as `{host}` asks for"),
-            UNAVAILABLE_FIX,
-        )),
-        CredentialSource::SecretLease(name) => Err(refuse(
-            name.span.clone(),
-            format!("`build` takes out no leases for credentials, as `{host}` asks for"),
-            UNAVAILABLE_FIX,
-        )),
-    }
+        CredentialSource::Command(words) => {
+            let plain = |words: &[Located<String>]| -> Vec<String> {
+                words.iter().map(|word| word.value.clone()).collect()
+            };
+            let command = LendingCommand::new(plain(words), search(environment))
+                .with_revoke(section.revoke.as_deref().map(plain))
+                .hiding(secret_variables(config));
+            Box::new(Leased::new(hosts, username()?, command))
+        }
+        CredentialSource::SecretLease(lease) => {
+            let socket = match &lease.socket {
+                Some(path) => Some(config.directory().join(&path.value)),
+                None => environment.home().map(|home| home.join(AGENT_SOCKET)),
+            };
+            let Some(socket) = socket else {
+                return Err(refuse(
+                    lease.name.span.clone(),
+                    "without `HOME` it is not known where agent-secrets listens".to_owned(),
+                    "name its socket: `secret_lease = { name = \"NAME\", socket = \"PATH\" }`",
+                ));
+            };
+            let text = |given: &Option<Located<String>>, default: &str| {
+                given.as_ref().map_or_else(|| default.to_owned(), |given| given.value.clone())
+            };
+            let lease = AgentLease {
+                socket,
+                name: lease.name.value.clone(),
+                ttl: text(&lease.ttl, LEASE_TTL),
+                client_id: text(&lease.client_id, "bk-sync"),
+            };
+            Box::new(Leased::new(hosts, username()?, lease))
+        }
+    };
+    Ok(Some(source))
 }
 
-const UNAVAILABLE_FIX: &str = "use `env = \"VARIABLE\"` or `docker = true`, or set \
-    `BK_SYNC_REGISTRY_USERNAME` and `BK_SYNC_REGISTRY_PASSWORD`";
+/// `gh auth token`, where `gh` is there, as the last resort for a push to GitHub's registry. For
+/// pushes alone: a token without the scope for packages is refused where the anonymous may read.
+fn of_github(
+    plan: &BuildPlan,
+    config: Option<&Config>,
+    environment: &Environment,
+) -> Option<Leased> {
+    let host = RegistryHost::new("ghcr.io");
+    pushed_hosts(plan).get(&host)?;
+    let words = ["gh", "auth", "token", "--hostname", "github.com"].map(str::to_owned).to_vec();
+    let command = LendingCommand::new(words, search(environment))
+        .hiding(config.map(secret_variables).unwrap_or_default())
+        .with_limit(GH_LIMIT);
+    // The registry looks at the token alone; the name only must not be empty.
+    command.is_there().then(|| Leased::new(vec![host], "x-access-token", command).quiet())
+}
+
+fn search(environment: &Environment) -> OsString {
+    environment.raw("PATH").unwrap_or_default()
+}
+
+/// The variables that hold registries' passwords, which no command needs to see.
+fn secret_variables(config: &Config) -> Vec<String> {
+    let sections = config.sections.registries.values();
+    sections
+        .filter_map(|section| match &section.source {
+            CredentialSource::Env(name) => Some(name.value.clone()),
+            _ => None,
+        })
+        .collect()
+}
 
 /// The registries of the image's names, where it is pushed.
 fn pushed_hosts(plan: &BuildPlan) -> BTreeSet<RegistryHost> {
@@ -238,15 +303,41 @@ mod tests {
 
     #[tokio::test]
     async fn a_source_that_is_not_there_is_refused_where_it_is_needed_and_told_elsewhere() {
-        let section = |host| format!("[registry.\"{host}\"]\ncommand = [\"lease\"]\n");
+        let section = |host| format!("[registry.\"{host}\"]\nusername = \"o\"\nenv = \"T\"\n");
         for needed in ["ghcr.io", "cache.example"] {
             let refused = user(&section(needed), &[], needed).await.unwrap_err();
-            assert!(refused.contains("does not run commands"), "{refused}");
+            assert!(refused.contains("is not set"), "{refused}");
         }
         let environment = Environment::fixed::<&str, &str>([]);
         let config = config(&section("other.example"));
         let (_, warnings) = chain(&plan(), Some(&config), &environment).unwrap();
         assert_eq!(warnings.first().unwrap().code, "CREDENTIALS_UNUSED");
+    }
+
+    #[tokio::test]
+    async fn a_section_names_a_command_that_does_not_see_other_passwords() {
+        let text = "[registry.\"ghcr.io\"]\nusername = \"o\"\n\
+            command = [\"/bin/sh\", \"-c\", \"[ -z \\\"$OTHER\\\" ] && echo $0\", \"t\"]\n\
+            [registry.\"other.example\"]\nusername = \"o\"\nenv = \"OTHER\"\n";
+        let variables = [("OTHER", "secret"), ("PATH", "/usr/bin:/bin")];
+        assert_eq!(user(text, &variables, "ghcr.io").await, Ok(Some("o".to_owned())));
+        let nameless = text.replacen("username = \"o\"\n", "", 1);
+        assert_eq!(
+            user(&nameless, &variables, "ghcr.io").await,
+            Err("the user for `ghcr.io` is not known".to_owned())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_lease_without_a_daemon_is_a_problem_with_its_mend() {
+        let text = "[registry.\"ghcr.io\"]\nusername = \"o\"\nsecret_lease = { name = \"pat\", \
+            socket = \"no/such.sock\", ttl = \"5m\" }\n";
+        let environment = Environment::fixed::<&str, &str>([]);
+        let (chain, _) = chain(&plan(), Some(&config(text)), &environment).unwrap();
+        let lookup = chain.lookup(&RegistryHost::new("ghcr.io")).await;
+        let problem = lookup.problems.first().unwrap();
+        assert!(problem.to_string().contains("no/such.sock"), "{problem}");
+        assert!(problem.hint().contains("secrets serve"), "{}", problem.hint());
     }
 
     #[tokio::test]

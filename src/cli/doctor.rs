@@ -61,10 +61,12 @@ impl DoctorArguments {
                 checks.extend(doctor::cluster(&plan, cluster, &cancel).await);
                 checks
             };
-            tokio::select! {
+            let looked = tokio::select! {
                 checks = look => Ok(checks),
                 () = cancel.cancelled() => Err(Box::new(Error::Interrupted.into())),
-            }
+            };
+            chain.release().await;
+            looked
         })?;
         written(&checks, printer)
     }

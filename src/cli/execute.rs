@@ -11,7 +11,7 @@ use crate::{
         discover::{self, Found, discover},
     },
     config::{Config, Origin, Setting},
-    credential::{Chain, Secret},
+    credential::Secret,
     diagnostic::{Diagnostic, Exit, Printer},
     engine,
     event::{Event, Events, Stage, Warning},
@@ -83,10 +83,19 @@ pub(super) fn run<T>(
     };
     let inputs = discovery(&request.builder, environment);
     supervised(global, environment, warnings, async |events, cancel| {
-        let run = Run { plan: &request.plan, environment, events, cancel, reads_stdin };
-        let inputs = run.inputs(&inputs, &options, (chain, tokens)).await?;
-        let done = work(&request.plan, inputs).await;
-        done.map_err(|error| Box::new(Diagnostic::from(error)))
+        let login = Login::new(chain, tokens, events.clone());
+        let lent = login.clone();
+        let run = Run { plan: &request.plan, environment, events, cancel, login, reads_stdin };
+        let done = match run.inputs(&inputs, &options).await {
+            Ok(inputs) => {
+                let done = work(&request.plan, inputs).await;
+                done.map_err(|error| Box::new(Diagnostic::from(error)))
+            }
+            Err(diagnostic) => Err(diagnostic),
+        };
+        // Whatever the ending: what was lent is given back.
+        lent.release().await;
+        done
     })
 }
 
@@ -149,6 +158,7 @@ struct Run<'a> {
     environment: &'a Environment,
     events: Events,
     cancel: CancellationToken,
+    login: Login,
     reads_stdin: bool,
 }
 
@@ -158,7 +168,6 @@ impl Run<'_> {
         self,
         inputs: &discover::Inputs,
         options: &dial::Options,
-        (chain, tokens): (Chain, TokenClient),
     ) -> Result<pipeline::Inputs, Box<Diagnostic>> {
         let began = Instant::now();
         let found = self.reach(inputs, options).await?;
@@ -166,8 +175,8 @@ impl Run<'_> {
             connection: found.connection,
             connect_time: Some(began.elapsed()),
             docker: loading_docker(&options.docker),
-            login: Login::new(chain, tokens, self.events.clone()),
             variables: variables(self.plan, self.environment),
+            login: self.login,
             ssh_agent: self.environment.path("SSH_AUTH_SOCK"),
             directory: PathBuf::from("."),
             state: state(self.environment),

@@ -5,7 +5,10 @@ use crate::{
     compile::CompileError,
     diagnostic::{Diagnostic, Excerpt, Exit, Range, Step},
     dockerfile::Lines,
-    pipeline::{self, error::BuildFailure},
+    pipeline::{
+        self,
+        error::{BuildFailure, PushFailure},
+    },
 };
 use serde_json::json;
 
@@ -24,17 +27,16 @@ impl From<pipeline::Error> for Diagnostic {
                 .with_fix(
                     "see whether that Docker runs, or write `--output type=docker,dest=FILE`",
                 ),
-            Error::Push(failure) => {
-                let mut diagnostic = Self::new(failure.code, Exit::Push, failure.message.clone());
-                diagnostic.fix.clone_from(&failure.fix);
-                diagnostic.causes.extend(failure.cause.clone());
-                match &failure.reference {
-                    Some(reference) => diagnostic.with_detail("reference", reference.as_str()),
-                    None => diagnostic,
-                }
-            }
+            Error::Preflight(failure) => refused_push(*failure, Exit::Preflight),
+            Error::Push(failure) => refused_push(*failure, Exit::Push),
             Error::Refused(refusal) => {
                 let mut diagnostic = Self::new(refusal.code, Exit::Usage, refusal.message);
+                diagnostic.fix = refusal.fix;
+                diagnostic
+            }
+            Error::Unfit(refusal) => {
+                let mut diagnostic = Self::new(refusal.code, Exit::Preflight, refusal.message)
+                    .with_note("nothing was exported or pushed, since `--strict` is given");
                 diagnostic.fix = refusal.fix;
                 diagnostic
             }
@@ -87,6 +89,17 @@ pub(super) fn uncompiled(error: &CompileError, file: &str, text: &[u8]) -> Diagn
         _ => error.places.iter().flatten().take(1).filter_map(|at| picture(at, None)).collect(),
     };
     diagnostic
+}
+
+fn refused_push(failure: PushFailure, exit: Exit) -> Diagnostic {
+    let PushFailure { code, message, reference, cause, fix } = failure;
+    let mut diagnostic = Diagnostic::new(code, exit, message);
+    diagnostic.fix = fix;
+    diagnostic.causes.extend(cause);
+    match reference {
+        Some(reference) => diagnostic.with_detail("reference", reference),
+        None => diagnostic,
+    }
 }
 
 fn failed_build(failure: BuildFailure, exit: Exit) -> Diagnostic {

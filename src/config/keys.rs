@@ -22,6 +22,8 @@ enum Kind {
     Command,
     /// A list of ids, or `{ from = … }`.
     Functions,
+    /// A secret's name, or a table with more.
+    Lease,
     /// Tables by name.
     Named(&'static [Key]),
     /// A whole number in this range.
@@ -92,7 +94,7 @@ const KEYS: &[Key] = &[
         Kind::Named(&[
             key("username", Kind::Text, "The user."),
             key("command", Kind::Command, "A command that prints the password or token."),
-            key("secret_lease", Kind::Text, "The name of a secret that is leased."),
+            key("secret_lease", Kind::Lease, "A secret of agent-secrets that is leased."),
             key("env", Kind::Text, "The variable with the password or token."),
             key("docker", Kind::Boolean, "Take the Docker config and its helpers."),
             key("revoke", Kind::Command, "A command that gives the lease back: `{lease_id}`."),
@@ -270,6 +272,20 @@ fn value(kind: &Kind) -> Value {
                 "type": "object",
                 "additionalProperties": false,
                 "properties": { "from": { "type": "string" } },
+            },
+        ] }),
+        Kind::Lease => json!({ "oneOf": [
+            { "type": "string" },
+            {
+                "type": "object",
+                "additionalProperties": false,
+                "required": ["name"],
+                "properties": {
+                    "name": { "type": "string" },
+                    "ttl": { "type": "string" },
+                    "client_id": { "type": "string" },
+                    "socket": { "type": "string" },
+                },
             },
         ] }),
         Kind::Named(keys) => json!({ "type": "object", "additionalProperties": table(keys) }),

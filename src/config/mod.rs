@@ -20,7 +20,7 @@ pub use draft::{Draft, Drafted, FoundWorkload};
 pub use git::{Git, GitError};
 pub use keys::json_schema;
 pub use schema::{
-    BuildSection, CredentialSource, Dirty, ImageSection, OnFailure, RegistrySection,
+    BuildSection, CredentialSource, Dirty, ImageSection, LeaseSource, OnFailure, RegistrySection,
     RolloutSection, Sections, parse_time,
 };
 pub use settings::{BuildOverrides, BuildSettings, Origin, Setting, SettingsError, fill};

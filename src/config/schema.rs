@@ -93,8 +93,21 @@ pub enum CredentialSource {
     Docker,
     /// A variable of the environment.
     Env(Located<String>),
-    /// A lease of this name.
-    SecretLease(Located<String>),
+    /// A lease of agent-secrets.
+    SecretLease(LeaseSource),
+}
+
+/// A secret of agent-secrets, and how it is leased.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeaseSource {
+    /// The secret's name.
+    pub name: Located<String>,
+    /// For how long, such as `20m`.
+    pub ttl: Option<Located<String>>,
+    /// Who we say we are.
+    pub client_id: Option<Located<String>>,
+    /// The daemon's socket.
+    pub socket: Option<Located<String>>,
 }
 
 /// `[rollout]`: what runs the image.
@@ -253,7 +266,7 @@ fn registry(
     let username = template(&mut table, "username", problems);
     let mut sources: Vec<CredentialSource> = Vec::new();
     sources.extend(command(&mut table, "command", problems).map(CredentialSource::Command));
-    sources.extend(table.string("secret_lease", problems).map(CredentialSource::SecretLease));
+    sources.extend(lease(&mut table, problems).map(CredentialSource::SecretLease));
     sources.extend(table.string("env", problems).map(CredentialSource::Env));
     if table.boolean("docker", problems).is_some_and(|docker| docker.value) {
         sources.push(CredentialSource::Docker);
@@ -272,6 +285,38 @@ fn registry(
         ),
     });
     None
+}
+
+/// `secret_lease`: a name, or a table with more.
+fn lease(table: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<LeaseSource> {
+    if !table.is_table("secret_lease") {
+        let name = table.string("secret_lease", problems)?;
+        return Some(LeaseSource { name, ttl: None, client_id: None, socket: None });
+    }
+    let mut table = table.table("secret_lease", problems)?;
+    let span = table.span();
+    let name = table.string("name", problems);
+    let ttl = table.string("ttl", problems);
+    if let Some(ttl) = &ttl
+        && duration(&ttl.value).is_none()
+    {
+        problems.push(Problem {
+            message: format!("`secret_lease.ttl` cannot be `{}`", ttl.value),
+            span: ttl.span.clone(),
+            hint: Some("write a time with its unit, such as `20m`".to_owned()),
+        });
+    }
+    let client_id = table.string("client_id", problems);
+    let socket = table.string("socket", problems);
+    table.refuse_unknown_keys(problems);
+    if name.is_none() {
+        problems.push(Problem {
+            message: "`secret_lease` has no `name`".to_owned(),
+            span,
+            hint: Some("add the secret's name: `name = \"ghcr_pat\"`".to_owned()),
+        });
+    }
+    Some(LeaseSource { name: name?, ttl, client_id, socket })
 }
 
 fn rollout(mut table: Table<'_>, problems: &mut Vec<Problem>) -> RolloutSection {

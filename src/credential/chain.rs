@@ -1,7 +1,16 @@
 //! Several sources as one.
 
-use super::{Lookup, RegistryHost, Source};
-use std::{collections::HashMap, fmt, time::Duration};
+use super::{Lookup, Problem, RegistryHost, Source};
+use futures::future::join_all;
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{sync::Mutex, time::Instant};
 
 /// How long an answer is good for. Helpers hand out tokens that live as little as five minutes.
@@ -12,12 +21,19 @@ pub struct Chain {
     sources: Vec<Box<dyn Source>>,
     /// Held while a source is asked: helpers in front of a keychain do not like company.
     known: Mutex<HashMap<RegistryHost, (Instant, Lookup)>>,
+    /// Everything has been given back.
+    released: AtomicBool,
     fresh: Duration,
 }
 
 impl Default for Chain {
     fn default() -> Self {
-        Self { sources: Vec::new(), known: Mutex::default(), fresh: FRESH }
+        Self {
+            sources: Vec::new(),
+            known: Mutex::default(),
+            released: AtomicBool::new(false),
+            fresh: FRESH,
+        }
     }
 }
 
@@ -29,8 +45,14 @@ impl Chain {
 
     /// Adds a source, to be asked after those before it.
     #[must_use]
-    pub fn with(mut self, source: impl Source + 'static) -> Self {
-        self.sources.push(Box::new(source));
+    pub fn with(self, source: impl Source + 'static) -> Self {
+        self.with_boxed(Box::new(source))
+    }
+
+    /// The same for a source of any type.
+    #[must_use]
+    pub fn with_boxed(mut self, source: Box<dyn Source>) -> Self {
+        self.sources.push(source);
         self
     }
 
@@ -39,7 +61,7 @@ impl Chain {
     pub async fn lookup(&self, host: &RegistryHost) -> Lookup {
         let mut known = self.known.lock().await;
         if let Some((at, lookup)) = known.get(host)
-            && at.elapsed() < self.fresh
+            && at.elapsed() < lookup.good_for.map_or(self.fresh, |good| good.min(self.fresh))
         {
             return lookup.clone();
         }
@@ -48,12 +70,27 @@ impl Chain {
             let answer = source.lookup(host).await;
             lookup.problems.extend(answer.problems);
             lookup.credentials = answer.credentials;
+            lookup.good_for = answer.good_for;
             if lookup.credentials.is_some() {
                 break;
             }
         }
-        known.insert(host.clone(), (Instant::now(), lookup.clone()));
+        // What is asked for after the end is forgotten at once.
+        if !self.released.load(Ordering::Acquire) {
+            known.insert(host.clone(), (Instant::now(), lookup.clone()));
+        }
         lookup
+    }
+
+    /// Gives back what the sources have lent, all at once, and forgets what they said. To be called
+    /// in every ending: success, failure and interruption. A second call does nothing.
+    pub async fn release(&self) -> Vec<Arc<Problem>> {
+        if self.released.swap(true, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        let problems = join_all(self.sources.iter().map(|source| source.release())).await;
+        self.known.lock().await.clear();
+        problems.into_iter().flatten().collect()
     }
 }
 
@@ -66,7 +103,7 @@ impl fmt::Debug for Chain {
 #[cfg(test)]
 mod tests {
     use super::Chain;
-    use crate::credential::{Given, HelperError, Lookup, RegistryHost, Secret, Source};
+    use crate::credential::{Given, HelperError, Lookup, Problem, RegistryHost, Secret, Source};
     use futures::future::BoxFuture;
     use std::{
         sync::{
@@ -86,7 +123,8 @@ mod tests {
                 host: host.clone(),
                 config: "/c".into(),
             };
-            Box::pin(async { Lookup { credentials: None, problems: vec![Arc::new(problem)] } })
+            let problems = vec![Arc::new(Problem::Helper(problem))];
+            Box::pin(async { Lookup { problems, ..Lookup::default() } })
         }
     }
 

@@ -1,6 +1,6 @@
 //! Docker's config file as a source of credentials. It is read, never written.
 
-use super::{Credentials, Helper, Kind, Lookup, Origin, RegistryHost, Secret, Source};
+use super::{Credentials, Helper, Kind, Lookup, Origin, Problem, RegistryHost, Secret, Source};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::future::BoxFuture;
 use serde::Deserialize;
@@ -123,13 +123,13 @@ impl Source for DockerConfig {
             if let Some(helper) = self.helper(host) {
                 match helper.get(host).await {
                     Ok(Some(credentials)) => {
-                        return Lookup { credentials: Some(credentials), problems };
+                        return Lookup { credentials: Some(credentials), ..Lookup::default() };
                     }
                     Ok(None) => {}
-                    Err(error) => problems.push(Arc::new(error)),
+                    Err(error) => problems.push(Arc::new(Problem::Helper(error))),
                 }
             }
-            Lookup { credentials: self.entry(host), problems }
+            Lookup { credentials: self.entry(host), problems, good_for: None }
         })
     }
 }

@@ -32,7 +32,7 @@ impl Given {
 impl Source for Given {
     fn lookup<'a>(&'a self, host: &'a RegistryHost) -> BoxFuture<'a, Lookup> {
         let credentials = self.hosts.contains(host).then(|| self.credentials.clone());
-        Box::pin(ready(Lookup { credentials, problems: Vec::new() }))
+        Box::pin(ready(Lookup { credentials, ..Lookup::default() }))
     }
 }
 

@@ -1,41 +1,31 @@
 //! Docker's credential helpers: `docker-credential-NAME get`, a registry on stdin, JSON on stdout.
 
-use super::{Credentials, Kind, Origin, RegistryHost, Secret};
+use super::{
+    Credentials, Kind, Origin, RegistryHost, Secret,
+    envelope::printable,
+    program::{Runner, Said, Unsaid},
+};
 use serde::Deserialize;
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    process::{Child, Command},
-    time::timeout,
-};
-use zeroize::Zeroizing;
 
 /// A helper may ask its user to unlock a keychain. BuildKit waits 60 s for our answer, so this is
 /// less.
-const LIMIT: Duration = Duration::from_secs(45);
-/// No credentials are this big.
-const MAX_OUTPUT: u64 = 1 << 20;
-/// Of a failed helper's words, this much is shown.
-const MAX_WORDS: usize = 300;
+pub(super) const LIMIT: Duration = Duration::from_secs(45);
 /// What helpers say, by their protocol, when they know nothing of a registry.
 const NOT_FOUND: &str = "credentials not found in native keychain";
 /// The user that stands for "the secret is an identity token".
 const TOKEN_USER: &str = "<token>";
-/// Our own secrets in the environment, which are none of a helper's business.
-const OURS: &str = "BK_SYNC_REGISTRY_PASSWORD";
 
 /// A credential helper by name.
 #[derive(Clone, Debug)]
 pub struct Helper {
     name: String,
-    search: OsString,
     config: PathBuf,
-    limit: Duration,
+    runner: Runner,
 }
 
 impl Helper {
@@ -46,13 +36,15 @@ impl Helper {
         search: impl Into<OsString>,
         config: impl Into<PathBuf>,
     ) -> Self {
-        Self { name: name.into(), search: search.into(), config: config.into(), limit: LIMIT }
+        let search = search.into();
+        let runner = Runner { search, hidden: Vec::new(), limit: LIMIT, apart: false };
+        Self { name: name.into(), config: config.into(), runner }
     }
 
     /// Sets how long it may take.
     #[must_use]
     pub fn with_limit(mut self, limit: Duration) -> Self {
-        self.limit = limit;
+        self.runner.limit = limit;
         self
     }
 
@@ -67,25 +59,15 @@ impl Helper {
             host: host.clone(),
             config: self.config.clone(),
         })?;
-        let unusable = |cause: std::io::Error| HelperError::Unusable {
-            command: command.clone(),
-            cause: cause.to_string(),
-        };
-        // Dropping the child, at the time limit or when the build is cancelled, kills it.
-        let mut child = Command::new(&program)
-            .arg("get")
-            .env("PATH", &self.search)
-            .env_remove(OURS)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(unusable)?;
-        let (ok, output) = timeout(self.limit, converse(&mut child, host.server()))
-            .await
-            .map_err(|_| HelperError::Slow { command: command.clone(), limit: self.limit })?
-            .map_err(unusable)?;
+        let said = self.runner.ask(&program, &["get".to_owned()], host.server()).await;
+        let Said { ok, output, .. } = said.map_err(|unsaid| match unsaid {
+            Unsaid::Slow => {
+                HelperError::Slow { command: command.clone(), limit: self.runner.limit }
+            }
+            Unsaid::Unusable(cause) => {
+                HelperError::Unusable { command: command.clone(), cause: cause.to_string() }
+            }
+        })?;
         if ok {
             return parse(&output, &command);
         }
@@ -97,39 +79,11 @@ impl Helper {
         Err(HelperError::Failed { command, words })
     }
 
-    /// The program, by a search of our own, so that one that is missing can be told from one that
-    /// cannot run. A name with a slash in it is no helper.
+    /// The program. A name with a slash in it is no helper.
     fn find(&self, command: &str) -> Option<PathBuf> {
-        if Path::new(command).file_name().is_none_or(|name| name != command) {
-            return None;
-        }
-        std::env::split_paths(&self.search)
-            .filter(|directory| directory.is_absolute())
-            .map(|directory| directory.join(command))
-            .find(|program| program.is_file())
+        Path::new(command).file_name().filter(|name| *name == command)?;
+        self.runner.find(command)
     }
-}
-
-/// Gives the helper its question and takes its whole answer.
-async fn converse(
-    child: &mut Child,
-    question: &str,
-) -> std::io::Result<(bool, Zeroizing<Vec<u8>>)> {
-    if let Some(mut stdin) = child.stdin.take() {
-        // A helper that does not read its question may have failed already; its status says.
-        let asked = stdin.write_all(question.as_bytes()).await;
-        if let Err(error) = asked
-            && error.kind() != std::io::ErrorKind::BrokenPipe
-        {
-            return Err(error);
-        }
-    }
-    // Room for all that helpers say, so that no copy is left behind by growing.
-    let mut output = Zeroizing::new(Vec::with_capacity(64 << 10));
-    if let Some(stdout) = child.stdout.take() {
-        stdout.take(MAX_OUTPUT).read_to_end(&mut output).await?;
-    }
-    Ok((child.wait().await?.success(), output))
 }
 
 #[derive(Deserialize)]
@@ -154,12 +108,6 @@ fn parse(output: &[u8], command: &str) -> Result<Option<Credentials>, HelperErro
         kind: if token { Kind::IdentityToken } else { Kind::Password },
         origin: Origin::Helper { command: command.to_owned() },
     }))
-}
-
-/// The first line of what a program said, with nothing in it that a terminal would act on.
-fn printable(text: &str) -> String {
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no output");
-    line.chars().filter(|c| !c.is_control()).take(MAX_WORDS).collect()
 }
 
 /// Why a credential helper gave no answer.

@@ -1,24 +1,41 @@
 //! Where secrets come from, and how they are held.
 //!
-//! A [`Chain`] asks its [`Source`]s in order what they know of a registry. Nothing here reads the
-//! process environment or writes anything: paths and values are handed in.
+//! A [`Chain`] asks its [`Source`]s in order what they know of a registry, and gives back at the
+//! end what they lent. Nothing here reads the process environment or writes anything: paths and
+//! values are handed in.
 
+mod agent;
 mod chain;
+mod command;
 mod docker_config;
+mod envelope;
 mod given;
 mod helper;
 mod host;
+mod leased;
+mod problem;
+mod program;
 mod secret;
 
+pub use agent::{AgentError, AgentLease};
 pub use chain::Chain;
+pub use command::{CommandError, LendingCommand};
 pub use docker_config::{ConfigError, DockerConfig};
+pub use envelope::EnvelopeError;
 pub use given::Given;
 pub use helper::{Helper, HelperError};
 pub use host::RegistryHost;
+pub use leased::{Lease, Leased, Lessor};
+pub use problem::Problem;
 pub use secret::Secret;
 
-use futures::future::BoxFuture;
-use std::{fmt, path::PathBuf, sync::Arc};
+use futures::future::{BoxFuture, ready};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 /// What proves to a registry who we are.
 #[derive(Clone, Debug)]
@@ -47,6 +64,11 @@ pub enum Kind {
 /// Where credentials come from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Origin {
+    /// A command that prints a secret.
+    Command {
+        /// The program.
+        command: String,
+    },
     /// A Docker config file's `auths`.
     ConfigFile {
         /// The file.
@@ -62,14 +84,21 @@ pub enum Origin {
         /// The command, such as `docker-credential-pass`.
         command: String,
     },
+    /// A lease of agent-secrets.
+    Lease {
+        /// The secret's name there.
+        name: String,
+    },
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Command { command } => write!(formatter, "the command `{command}`"),
             Self::ConfigFile { path } => write!(formatter, "`{}`", path.display()),
             Self::Given { name } => write!(formatter, "`{name}`"),
             Self::Helper { command } => write!(formatter, "the credential helper `{command}`"),
+            Self::Lease { name } => write!(formatter, "the lease `{name}`"),
         }
     }
 }
@@ -81,11 +110,23 @@ pub struct Lookup {
     pub credentials: Option<Credentials>,
     /// Places that should have been asked and could not be. They stop nothing, since the registry
     /// may not want credentials at all; they explain a refusal.
-    pub problems: Vec<Arc<HelperError>>,
+    pub problems: Vec<Arc<Problem>>,
+    /// How long the answer is good for, where it is not good for the usual time.
+    pub good_for: Option<Duration>,
 }
 
 /// A place that may know credentials.
 pub trait Source: Send + Sync {
     /// What it knows of `host`.
     fn lookup<'a>(&'a self, host: &'a RegistryHost) -> BoxFuture<'a, Lookup>;
+
+    /// Gives back what it lent, and lends nothing any more. The problems are those of giving back.
+    fn release(&self) -> BoxFuture<'_, Vec<Arc<Problem>>> {
+        Box::pin(ready(Vec::new()))
+    }
+}
+
+/// From now until `at`; nothing where that has passed.
+fn until(at: jiff::Timestamp) -> Duration {
+    SystemTime::from(at).duration_since(SystemTime::now()).unwrap_or_default()
 }

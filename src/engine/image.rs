@@ -129,6 +129,31 @@ impl Client {
         Ok(())
     }
 
+    /// Whether the registry of `target` takes `login`, as the Engine sees it. A push with a wrong
+    /// password is tried again and again for most of a minute; this is refused at once.
+    ///
+    /// # Errors
+    /// The registry or the Engine cannot be reached, or the answer is neither yes nor no.
+    pub async fn accepts_login(
+        &self,
+        target: &Reference,
+        login: &RegistryLogin,
+    ) -> Result<bool, Error> {
+        let path = "/auth";
+        let json = auth_json(path, login, target.domain())?;
+        let headers = [("content-type", "application/json")];
+        let body = client::full(json.to_vec());
+        match self.versioned(Method::POST, path, &headers, body).await {
+            Ok(_) => Ok(true),
+            Err(Error::Refused { status: 401, .. }) => Ok(false),
+            // Of registries with Basic authentication it passes the refusal on in words alone.
+            Err(Error::Refused { message, .. }) if message.contains("401 Unauthorized") => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Has the Engine push the image that it holds under the name and tag of `target`, and answers
     /// with what the registry then has. Dropping the future ends the push.
     ///
@@ -243,15 +268,20 @@ fn auth_header(
     login: Option<&RegistryLogin>,
     server: &str,
 ) -> Result<Zeroizing<String>, Error> {
+    let Some(login) = login else {
+        return Ok(Zeroizing::new(URL_SAFE.encode("{}")));
+    };
+    Ok(Zeroizing::new(URL_SAFE.encode(&*auth_json(path, login, server)?)))
+}
+
+/// Credentials as the Engine reads them.
+fn auth_json(path: &str, login: &RegistryLogin, server: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
     let not_text = || Error::Garbled {
         path: path.to_owned(),
         problem: format!("the password for `{server}` is not text"),
     };
     let text = |secret: &Secret| {
         secret.expose_str().map(|text| Zeroizing::new(text.to_owned())).ok_or_else(not_text)
-    };
-    let Some(login) = login else {
-        return Ok(Zeroizing::new(URL_SAFE.encode("{}")));
     };
     let password = text(&login.password)?;
     let identity = login.identity_token.as_ref().map(text).transpose()?.unwrap_or_default();
@@ -261,8 +291,7 @@ fn auth_header(
         identity_token: &identity,
         server,
     };
-    let json = Zeroizing::new(json(path, &header)?);
-    Ok(Zeroizing::new(URL_SAFE.encode(&*json)))
+    Ok(Zeroizing::new(json(path, &header)?))
 }
 
 #[cfg(test)]

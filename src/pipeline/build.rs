@@ -8,10 +8,12 @@ use super::{
     error::{BuildFailure, Error},
     frontend::{Frontend, FrontendError, FrontendInput, frontend},
     imagined::Looked,
+    inspect,
     journal::Journal,
     login::Login,
     native::Looking,
     outputs::{Outputs, Push, outputs},
+    preflight_push,
     receive::{Takers, destinations, output_failure},
     services::{agents, secrets},
     sources::{Stdin, sources},
@@ -220,9 +222,23 @@ impl Prepared {
             let began = Instant::now();
             let subject = input.attributes.get("filename").cloned().unwrap_or_default();
             events.emit(Event::StageStarted { stage: Stage::Compile, subject });
-            let compiled = frontend.compile(gateway, &input).await;
+            // Nothing runs before a result is returned, so a refusal costs no build.
+            let allowed = preflight_push::check(&outputs, &self.login, &events);
+            let allowed = async { allowed.await.map_err(FrontendError::Preflight) };
+            let compiled = tokio::try_join!(frontend.compile(gateway, &input), allowed);
+            let compiled = compiled.map(|(compiled, ())| compiled);
             events.emit(Event::StageEnded { stage: Stage::Compile, ok: compiled.is_ok() });
             let compiled = compiled?;
+            let warnings =
+                inspect::look(gateway, &compiled, &input, &outputs, &journal, plan.strict).await;
+            if plan.strict
+                && let Some(refusal) = inspect::refusal(&warnings)
+            {
+                return Err(FrontendError::Unfit(refusal));
+            }
+            for warning in warnings {
+                events.emit(Event::Warning(warning));
+            }
             let facts = (compiled.frontend, compiled.llb_digest, began.elapsed());
             *lock(&compilation) = Some(facts);
             Ok(compiled.result)
@@ -338,7 +354,11 @@ async fn explain(
             let failure = BuildFailure::dockerfile(message, sources, fix);
             return Error::Dockerfile(Box::new(failure));
         }
+        BuildError::Frontend(FrontendError::Preflight(failure)) => {
+            return Error::Preflight(failure);
+        }
         BuildError::Frontend(FrontendError::Refused(refusal)) => return refusal.into(),
+        BuildError::Frontend(FrontendError::Unfit(refusal)) => return Error::Unfit(refusal),
         BuildError::Session(error) => return Error::Session(error),
     };
     if cancel.is_cancelled() && failure.is_cancelled() {

@@ -3,15 +3,16 @@
 use super::{
     built::{PushedBlobs, Timings},
     error::{Error, PushFailure},
-    login::Login,
+    login::{Login, LoginFailure},
 };
 use crate::{
     buildkit::session::RegistryAuth as _,
-    credential::{Credentials, Kind},
+    credential::{Credentials, Kind, RegistryHost},
     engine::{self, Client, PushProgress, PushedImage, RegistryLogin},
     event::{Event, Events, PushAction, PushStatus, Stage},
     image::reference::Reference,
     llb::Platform,
+    registry::token::TokenError,
 };
 use std::{collections::BTreeMap, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -44,7 +45,14 @@ pub(super) async fn push(
     for name in names {
         let subject = name.to_string();
         events.emit(Event::StageStarted { stage: Stage::Push, subject: subject.clone() });
-        let credentials = login.credentials(name.domain()).await.map(lent);
+        let known = login.credentials(name.domain()).await;
+        if let Some(known) = &known
+            && let Ok(false) = engine.accepts_login(name, &lent(known.clone())).await
+        {
+            events.emit(Event::StageEnded { stage: Stage::Push, ok: false });
+            return Err(wrong_password(&subject, name, known));
+        }
+        let credentials = known.map(lent);
         let mut layers = BTreeMap::new();
         let report = |progress: PushProgress| {
             if let Some(status) = status(&progress) {
@@ -80,6 +88,16 @@ fn lent(credentials: Credentials) -> RegistryLogin {
             RegistryLogin { username, password: secret, identity_token: None }
         }
     }
+}
+
+fn wrong_password(subject: &str, name: &Reference, known: &Credentials) -> Error {
+    let told = LoginFailure::Token(TokenError::WrongCredentials {
+        host: RegistryHost::new(name.domain()),
+        username: known.username.clone(),
+        origin: known.origin.clone(),
+        message: String::new(),
+    });
+    Error::Push(Box::new(PushFailure::new(Some(subject), "denied").explained_by(&told)))
 }
 
 fn failure(name: &str, error: &engine::Error) -> Error {

@@ -32,9 +32,15 @@ pub enum Error {
         /// What that Docker said.
         message: String,
     },
+    /// A registry would not take the image; nothing was built.
+    #[error("{message}", message = .0.message)]
+    Preflight(Box<PushFailure>),
     /// The image was built and a registry did not take it.
     #[error("{message}", message = .0.message)]
     Push(Box<PushFailure>),
+    /// The image is not fit to leave the builder, and only one that is may.
+    #[error("{0}")]
+    Unfit(Refusal),
     /// What was asked for cannot be done; nothing ran.
     #[error(transparent)]
     Refused(#[from] Refusal),

@@ -1,7 +1,11 @@
 //! Who turns the Dockerfile into a graph. The builder's own frontend is one answer; every other
 //! one slots in behind the same trait.
 
-use super::{attributes::Attributes, error::Refusal, native::NativeFrontend};
+use super::{
+    attributes::Attributes,
+    error::{PushFailure, Refusal},
+    native::NativeFrontend,
+};
 use crate::{
     buildkit::{
         errors::{self, Code, Failure},
@@ -63,6 +67,8 @@ pub struct Compiled {
     pub frontend: String,
     /// The digest of the graph's last op, where it is known here and there is one platform.
     pub llb_digest: Option<String>,
+    /// The digests of the graphs' last ops, where they are known here.
+    pub heads: Vec<String>,
 }
 
 /// Why a frontend made nothing.
@@ -81,9 +87,15 @@ pub enum FrontendError {
         /// What to do about it, where that is more than the message says.
         fix: Option<String>,
     },
+    /// A registry would not take the image.
+    #[error("{message}", message = .0.message)]
+    Preflight(Box<PushFailure>),
     /// The builder lacks something that was asked for.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The image is not fit to leave, and only one that is may.
+    #[error("{0}")]
+    Unfit(Refusal),
 }
 
 impl FrontendFailure for FrontendError {
@@ -91,6 +103,8 @@ impl FrontendFailure for FrontendError {
         match self {
             Self::Builder(failure) => failure.code,
             Self::Dockerfile { .. } => Code::Unknown,
+            Self::Preflight(_) => Code::PermissionDenied,
+            Self::Unfit(_) => Code::FailedPrecondition,
             Self::Refused(_) => Code::Unimplemented,
         }
     }
@@ -163,7 +177,7 @@ impl Frontend for DaemonFrontend {
         Box::pin(async move {
             let (solve, frontend) = self.solve(input);
             let result = gateway.solve(solve).await?;
-            Ok(Compiled { result, frontend, llb_digest: None })
+            Ok(Compiled { result, frontend, llb_digest: None, heads: Vec::new() })
         })
     }
 }

@@ -72,6 +72,17 @@ impl Journal {
         self.steps.values().filter(|step| step.cached).count()
     }
 
+    /// Whether a step of a Dockerfile ran: one that has a number (`[stage 2/7] RUN …`), that did
+    /// not come from the cache, and that is no base image.
+    pub fn ran(&self) -> bool {
+        self.steps.values().any(|step| {
+            step.completed.is_some()
+                && !step.cached
+                && step.error.is_empty()
+                && numbered(&step.name)
+        })
+    }
+
     /// The step `digest`.
     pub fn step(&self, digest: &str) -> Option<&Step> {
         self.steps.get(digest)
@@ -184,6 +195,15 @@ impl Tail {
             self.open = !ends;
         }
     }
+}
+
+/// Whether a vertex's name begins with its place among the steps, and is no base image.
+fn numbered(name: &str) -> bool {
+    let place = name.strip_prefix('[').and_then(|rest| rest.split_once("] "));
+    place.is_some_and(|(place, step)| {
+        let total = place.rsplit_once('/').map(|(_, total)| total);
+        total.is_some_and(|total| total.parse::<u32>().is_ok()) && !step.starts_with("FROM ")
+    })
 }
 
 #[cfg(test)]

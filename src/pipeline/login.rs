@@ -3,9 +3,10 @@
 
 use crate::{
     buildkit::session::{AuthRefused, RegistryAuth, TokenLent, TokenWanted},
-    credential::{Chain, Credentials, HelperError, Lookup, RegistryHost},
+    credential::{Chain, Credentials, Lookup, Problem, RegistryHost},
     event::{Event, Events, Warning},
     registry::{
+        probe::{ProbeError, may_push},
         scope::Scope,
         token::{TokenClient, TokenError, TokenRequest},
     },
@@ -31,9 +32,17 @@ struct Inner {
 /// Something that stood between us and a registry. The builder's own error says less.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LoginFailure {
-    /// A credential helper gave no answer.
-    #[error(transparent)]
-    Helper(Arc<HelperError>),
+    /// The registry was asked whether a push is allowed, and did not say yes.
+    #[error("{0}")]
+    Probe(ProbeError),
+    /// A place that should know credentials gave none.
+    #[error("{problem}")]
+    Source {
+        /// The registry that they were wanted for.
+        host: RegistryHost,
+        /// What is wrong with the place.
+        problem: Arc<Problem>,
+    },
     /// The token is good for less than was asked.
     #[error("`{host}` does not grant `{scope}`{}", as_whom(user.as_deref()))]
     ScopeRefused {
@@ -61,21 +70,24 @@ impl LoginFailure {
     /// The registry that it is about, where it is about one.
     pub fn host(&self) -> Option<&RegistryHost> {
         match self {
-            Self::Helper(error) => match &**error {
-                HelperError::Missing { host, .. } => Some(host),
-                _ => None,
-            },
-            Self::ScopeRefused { host, .. } => Some(host),
-            Self::Token(error) => error.host(),
+            Self::Source { host, .. }
+            | Self::ScopeRefused { host, .. }
+            | Self::Probe(
+                ProbeError::Inconclusive { host, .. }
+                | ProbeError::Refused { host, .. }
+                | ProbeError::ScopeRefused { host, .. },
+            ) => Some(host),
+            Self::Probe(ProbeError::Token(error)) | Self::Token(error) => error.host(),
         }
     }
 
     /// Whether the registry, or its token server, has said no.
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Helper(_) => false,
-            Self::ScopeRefused { .. } => true,
-            Self::Token(error) => matches!(
+            Self::Source { .. } | Self::Probe(ProbeError::Inconclusive { .. }) => false,
+            Self::ScopeRefused { .. }
+            | Self::Probe(ProbeError::Refused { .. } | ProbeError::ScopeRefused { .. }) => true,
+            Self::Probe(ProbeError::Token(error)) | Self::Token(error) => matches!(
                 error,
                 TokenError::Denied { .. }
                     | TokenError::NoCredentials { .. }
@@ -87,19 +99,27 @@ impl LoginFailure {
     /// What the user can do about it.
     pub fn hint(&self) -> String {
         match self {
-            Self::Helper(error) => error.hint(),
+            Self::Source { problem, .. } => problem.hint(),
             Self::ScopeRefused { host, user: None, .. }
             | Self::Token(TokenError::NoCredentials { host, .. }) => format!(
                 "log in with `docker login {host}`, or set `BK_SYNC_REGISTRY_USERNAME` and \
                  `BK_SYNC_REGISTRY_PASSWORD`"
             ),
-            Self::ScopeRefused { host, .. } | Self::Token(TokenError::Denied { host, .. }) => {
-                format!("give the user or token write access to this repository at `{host}`")
+            Self::ScopeRefused { host, .. }
+            | Self::Token(TokenError::Denied { host, .. })
+            | Self::Probe(ProbeError::Refused { host, .. }) => {
+                let scope = match host.as_str() {
+                    "ghcr.io" => " (a token there needs the scope `write:packages`)",
+                    _ => "",
+                };
+                format!("give the user or token write access to this repository at `{host}`{scope}")
             }
             Self::Token(TokenError::WrongCredentials { host, .. }) => {
                 format!("log in again with `docker login {host}`, or renew the token")
             }
-            Self::Token(_) => "check the registry's address and the network".to_owned(),
+            Self::Probe(_) | Self::Token(_) => {
+                "check the registry's address and the network".to_owned()
+            }
         }
     }
 }
@@ -119,7 +139,11 @@ impl Login {
     /// What explains best that `host` refused us: its own refusal, else a helper that should have
     /// known credentials for it.
     pub fn explanation(&self, host: &RegistryHost) -> Option<LoginFailure> {
-        let about = |failure: &LoginFailure| failure.host().is_none_or(|named| named == host);
+        let about = |failure: &LoginFailure| {
+            let loss =
+                !matches!(failure, LoginFailure::Source { problem, .. } if !problem.is_loss());
+            loss && failure.host().is_none_or(|named| named == host)
+        };
         let failures = self.failures();
         let mut known = failures.into_iter().filter(about).collect::<Vec<_>>();
         let refused = known.iter().rposition(LoginFailure::is_refusal);
@@ -129,26 +153,74 @@ impl Login {
         }
     }
 
+    /// What stood in the way of finding credentials for `host`.
+    pub fn loss(&self, host: &RegistryHost) -> Option<LoginFailure> {
+        let of_source = |failure: &LoginFailure| match failure {
+            LoginFailure::Source { host: named, problem } => named == host && problem.is_loss(),
+            _ => false,
+        };
+        self.failures().into_iter().find(of_source)
+    }
+
+    /// Asks the registry whether we may push to `repository`.
+    ///
+    /// # Errors
+    /// It says no, or cannot be asked: [`LoginFailure::is_refusal`] tells which.
+    pub async fn may_push(
+        &self,
+        host: &RegistryHost,
+        repository: &str,
+    ) -> Result<(), LoginFailure> {
+        let credentials = self.find(host).await;
+        let asked = may_push(&self.inner.tokens, host, repository, credentials.as_ref()).await;
+        asked.map_err(|error| match error {
+            ProbeError::ScopeRefused { host, scope } => {
+                let user = credentials.map(|known| known.username);
+                LoginFailure::ScopeRefused { host, scope, user }
+            }
+            ProbeError::Token(error) => LoginFailure::Token(error),
+            other => LoginFailure::Probe(other),
+        })
+    }
+
     async fn find(&self, host: &RegistryHost) -> Option<Credentials> {
-        let Lookup { credentials, problems } = self.inner.chain.lookup(host).await;
+        let Lookup { credentials, problems, .. } = self.inner.chain.lookup(host).await;
         for problem in problems {
-            self.note(LoginFailure::Helper(problem), Some("CREDENTIAL_HELPER"));
+            let code = problem.code();
+            self.note(LoginFailure::Source { host: host.clone(), problem }, Some(code));
         }
         credentials
+    }
+
+    /// Gives back what was lent to us. To be called in every ending, and last: nothing is lent
+    /// after it.
+    pub async fn release(&self) {
+        for problem in self.inner.chain.release().await {
+            self.inner.events.emit(Event::Warning(Warning {
+                code: problem.code(),
+                message: problem.to_string(),
+                hint: Some(problem.hint()),
+            }));
+        }
     }
 
     /// Keeps a failure, and warns of it if it has a code; of each only once, since the builder asks
     /// many times.
     fn note(&self, failure: LoginFailure, warning: Option<&'static str>) {
         let (text, hint) = (failure.to_string(), failure.hint());
-        {
+        let told = {
             let mut failures = self.inner.failures.lock().unwrap_or_else(PoisonError::into_inner);
-            if failures.iter().any(|known| known.to_string() == text) {
+            let mut same = failures.iter().filter(|known| known.to_string() == text).peekable();
+            let told = same.peek().is_some();
+            if same.any(|known| known.host() == failure.host()) {
                 return;
             }
             failures.push(failure);
-        }
-        if let Some(code) = warning {
+            told
+        };
+        if let Some(code) = warning
+            && !told
+        {
             let warning = Warning { code, message: text, hint: Some(hint) };
             self.inner.events.emit(Event::Warning(warning));
         }
@@ -244,7 +316,7 @@ mod tests {
         let (login, _) = login(Chain::new().with(config));
         let host = RegistryHost::new("ghcr.io");
         login.credentials("ghcr.io").await;
-        assert!(matches!(login.explanation(&host), Some(LoginFailure::Helper(_))));
+        assert!(matches!(login.explanation(&host), Some(LoginFailure::Source { .. })));
         assert!(login.explanation(&RegistryHost::new("quay.io")).is_none());
         let message = String::new();
         let refused = TokenError::NoCredentials { host: host.clone(), message };

@@ -65,6 +65,8 @@ pub struct BuildPlan {
     pub frontend: FrontendChoice,
     /// `--push-via`.
     pub push_via: PushVia,
+    /// `--strict`: an image leaves only where nothing is wrong with it.
+    pub strict: bool,
     /// `--iidfile`: gets the image's digest.
     pub iid_file: Option<PathBuf>,
     /// `--metadata-file`: gets the build's metadata as buildx writes it.

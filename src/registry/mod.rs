@@ -4,5 +4,6 @@
 
 mod answer;
 pub mod challenge;
+pub mod probe;
 pub mod scope;
 pub mod token;

@@ -58,6 +58,11 @@ pub(super) fn refused(asked: &[String], token: &[u8]) -> Vec<Scope> {
         .collect()
 }
 
+/// Whether the token says itself that it is good for all that was asked for.
+pub(super) fn grants(asked: &[String], token: &[u8]) -> bool {
+    granted(token).is_some() && refused(asked, token).is_empty()
+}
+
 #[derive(Deserialize)]
 struct Access {
     #[serde(rename = "type")]
@@ -119,5 +124,10 @@ mod tests {
         assert!(refused(&["repository:a:push".to_owned()], b"opaque").is_empty());
         assert_eq!(shown(&["repository:a:push"], "{}"), [""; 0]);
         assert_eq!(shown(&["repository:a:push"], r#"{"access":null}"#), [""; 0]);
+        let asked = ["repository:a:push".to_owned()];
+        assert!(!super::grants(&asked, b"opaque"));
+        let push = r#"{"access":[{"type":"repository","name":"a","actions":["push"]}]}"#;
+        assert!(super::grants(&asked, &token(push)));
+        assert!(!super::grants(&asked, &token(r#"{"access":[]}"#)));
     }
 }

@@ -162,7 +162,7 @@ impl TokenClient {
         send(attempt, request, Some(credentials)).await
     }
 
-    fn client(&self, url: &Url) -> Result<reqwest::Client, TokenError> {
+    pub(super) fn client(&self, url: &Url) -> Result<reqwest::Client, TokenError> {
         let way = Way { local: is_loopback(url), plain: url.scheme() == "http" };
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&way) {
@@ -301,7 +301,7 @@ fn realm(request: &TokenRequest, secret: bool) -> Result<Url, TokenError> {
     Ok(url)
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
@@ -319,13 +319,18 @@ fn within_one_server(attempt: redirect::Attempt<'_>) -> redirect::Action {
     if same && previous.len() <= MAX_REDIRECTS { attempt.follow() } else { attempt.stop() }
 }
 
-fn basic(credentials: &Credentials) -> Result<HeaderValue, TokenError> {
+pub(super) fn basic(credentials: &Credentials) -> Result<HeaderValue, TokenError> {
     let mut pair = Zeroizing::new(Vec::with_capacity(1 << 10));
     pair.extend_from_slice(credentials.username.as_bytes());
     pair.push(b':');
     pair.extend_from_slice(credentials.secret.expose());
     let text = Zeroizing::new(format!("Basic {}", *Zeroizing::new(STANDARD.encode(&*pair))));
-    let mut value = HeaderValue::from_str(&text).map_err(|_| TokenError::NotText)?;
+    to_send(text.as_bytes())
+}
+
+/// An `Authorization` header's value, which no log shows.
+pub(super) fn to_send(text: &[u8]) -> Result<HeaderValue, TokenError> {
+    let mut value = HeaderValue::from_bytes(text).map_err(|_| TokenError::NotText)?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -358,7 +363,7 @@ fn form(
 }
 
 /// An error with its causes, which reqwest does not print by itself.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -195,3 +195,21 @@ async fn a_command_in_a_container() {
     let words = voice.tell().await.unwrap();
     assert!(words.ends_with("ended with exit code 3: no"), "{words}");
 }
+
+#[tokio::test]
+async fn a_wrong_password_is_known_without_a_push() {
+    let (user, password) = bed::user();
+    for engine in engines() {
+        for registry in [bed::registry_token(), bed::registry_basic()] {
+            for (password, expected) in [(password, true), ("wrong", false)] {
+                let login = RegistryLogin {
+                    username: user.to_owned(),
+                    password: Secret::new(password),
+                    identity_token: None,
+                };
+                let accepted = engine.accepts_login(&name(registry, "login"), &login).await;
+                assert_eq!(accepted.unwrap(), expected, "{registry} {password}");
+            }
+        }
+    }
+}

@@ -87,6 +87,7 @@ impl Frontend for Looking {
                 result: BuildResult::default(),
                 frontend: "native".to_owned(),
                 llb_digest: None,
+                heads: Vec::new(),
             })
         })
     }

@@ -165,6 +165,7 @@ async fn solve(
         [target] => target.definition.head().map(str::to_owned),
         _ => None,
     };
+    let heads = build.targets.iter().filter_map(|target| target.definition.head());
     Ok(Compiled {
         result: BuildResult {
             result: Some(result),
@@ -173,6 +174,7 @@ async fn solve(
         },
         frontend: "native".to_owned(),
         llb_digest,
+        heads: heads.map(str::to_owned).collect(),
     })
 }
 

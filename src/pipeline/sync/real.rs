@@ -225,7 +225,9 @@ impl Stages for Real<'_> {
         }
     }
 
-    async fn release(&mut self) {}
+    async fn release(&mut self) {
+        self.parts.login.release().await;
+    }
 }
 
 /// What went wrong with telling somebody, in one line.

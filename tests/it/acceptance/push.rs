@@ -205,7 +205,7 @@ fn a_user_who_may_only_pull_is_told_so() {
             .bk_sync()
             .args(["build", "--builder", builder, "--format", "json", "--platform", "linux/arm64"])
             .args(["--tag", &name, "--push", "context"]));
-        assert_eq!(said.code, 12, "{}\n{}", said.stdout, said.stderr);
+        assert_eq!(said.code, 17, "{}\n{}", said.stdout, said.stderr);
         let envelope: serde_json::Value =
             serde_json::from_str(&said.stdout).expect("one JSON object");
         assert_eq!(envelope["ok"], false);

@@ -78,7 +78,7 @@ fn every_builder_pushes_to_every_registry_under_every_name() {
 }
 
 #[test]
-fn a_refused_push_is_exit_12_and_says_who_refused() {
+fn a_refused_push_is_exit_17_before_any_step_and_says_who_refused() {
     let mark = unique();
     let place = place(&mark);
     for builder in builders() {
@@ -86,7 +86,7 @@ fn a_refused_push_is_exit_12_and_says_who_refused() {
             let tag = format!("{registry}/solve/{mark}");
             let ran = place
                 .run(&super::arguments(builder, &["--format", "json", "-t", &tag, "--push", "."]));
-            assert_eq!(ran.code, Some(12), "{builder:?} {ran:?}");
+            assert_eq!(ran.code, Some(17), "{builder:?} {ran:?}");
             let error = ran.json()["error"].take();
             assert_eq!(error["code"], "PUSH_DENIED", "{builder:?} {error}");
             assert!(error["message"].as_str().unwrap().contains(registry), "{error}");

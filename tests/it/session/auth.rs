@@ -71,7 +71,7 @@ async fn a_docker_config_pushes() {
     let config = DockerConfig::parse(config.to_string().as_bytes(), "/config.json", "").unwrap();
     let (answer, failures) = push(bed::buildkitd(), registry, Chain::new().with(config)).await;
     answer.unwrap_or_else(|error| panic!("{}", error.message()));
-    assert!(matches!(failures[..], [LoginFailure::Helper(_)]), "a missing helper is only told");
+    assert!(matches!(failures[..], [LoginFailure::Source { .. }]), "a missing helper is only told");
 }
 
 /// `docker login` may leave a refresh token instead of a password.

@@ -22,7 +22,7 @@ fn push(builder: &str, registry: &str, login: Option<(&str, &str)>) -> Refused {
         command.env("BK_SYNC_REGISTRY_PASSWORD", password);
     }
     let ran = place.ran(&command.output().unwrap());
-    assert_eq!(ran.code, Some(12), "{ran:?}");
+    assert_eq!(ran.code, Some(17), "{ran:?}");
     Refused { json: ran.json(), stderr: ran.stderr }
 }
 

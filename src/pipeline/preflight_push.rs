@@ -1,0 +1,67 @@
+//! Whether the image may be pushed, asked while the Dockerfile is compiled and before any step runs.
+
+use super::{
+    error::PushFailure,
+    login::{Login, LoginFailure},
+    outputs::{Outputs, Push},
+};
+use crate::{
+    buildkit::session::RegistryAuth as _,
+    credential::RegistryHost,
+    event::{Event, Events, Warning},
+    registry::probe::ProbeError,
+};
+use futures::future::{BoxFuture, try_join_all};
+use std::collections::BTreeSet;
+
+/// Asks every registry that `outputs` are pushed to.
+///
+/// # Errors
+/// One of them says no. A registry that cannot be asked from here may be within the builder's reach
+/// all the same, so that this is no refusal.
+pub(super) fn check<'a>(
+    outputs: &Outputs,
+    login: &'a Login,
+    events: &'a Events,
+) -> BoxFuture<'a, Result<(), Box<PushFailure>>> {
+    let names = outputs.names.iter().filter(|_| outputs.push != Push::None);
+    let repositories: BTreeSet<(RegistryHost, String)> =
+        names.map(|name| (RegistryHost::new(name.domain()), name.path().to_owned())).collect();
+    Box::pin(async move {
+        let asked = repositories.iter().map(|(host, path)| ask(login, events, host, path));
+        try_join_all(asked).await.map(|_| ())
+    })
+}
+
+async fn ask(
+    login: &Login,
+    events: &Events,
+    host: &RegistryHost,
+    path: &str,
+) -> Result<(), Box<PushFailure>> {
+    match login.may_push(host, path).await {
+        Ok(()) => Ok(()),
+        Err(failure) if !failure.is_refusal() => {
+            events.emit(Event::Warning(Warning {
+                code: "PREFLIGHT_SKIPPED",
+                message: format!("it is not known whether `{host}` will take the push: {failure}"),
+                hint: None,
+            }));
+            Ok(())
+        }
+        Err(failure) => {
+            let name = format!("{host}/{path}");
+            if let LoginFailure::Probe(ProbeError::Refused { status: 404, .. }) = failure {
+                let mut unknown = PushFailure::new(Some(&name), "name unknown");
+                unknown.cause = Some(failure.to_string());
+                return Err(Box::new(unknown));
+            }
+            // Where credentials should have been found and were not, that says more.
+            let told = match login.credentials(host.as_str()).await {
+                Some(_) => failure,
+                None => login.loss(host).unwrap_or(failure),
+            };
+            Err(Box::new(PushFailure::new(Some(&name), "denied").explained_by(&told)))
+        }
+    }
+}
