@@ -61,3 +61,4 @@ pub mod record;
 pub mod registry;
 pub mod rollout;
 pub mod transport;
+pub mod verify;

@@ -13,6 +13,7 @@ use super::{
     rollout::RolloutArguments,
     status::StatusArguments,
     sync::{PlanArguments, SyncArguments},
+    verify::VerifyArguments,
 };
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -56,6 +57,7 @@ pub(super) enum Command {
     Rollout(Box<RolloutArguments>),
     Status(Box<StatusArguments>),
     Sync(Box<SyncArguments>),
+    Verify(Box<VerifyArguments>),
 }
 
 impl Command {
@@ -79,6 +81,7 @@ impl Command {
             Self::Status(_) => "status",
             Self::Plan(_) => "plan",
             Self::Sync(_) => "sync",
+            Self::Verify(_) => "verify",
         }
     }
 }

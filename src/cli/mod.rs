@@ -24,6 +24,7 @@ mod signal;
 mod status;
 mod sync;
 mod tls;
+mod verify;
 
 pub use environment::{Environment, VARIABLES};
 
@@ -78,6 +79,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         Command::Rollback(back) => back.run(global, config.as_ref(), environment, printer),
         Command::Rollout(rollout) => rollout.run(global, config.as_ref(), environment, printer),
         Command::Status(status) => status.run(global, config.as_ref(), environment, printer),
+        Command::Verify(verify) => verify.run(global, config.as_ref(), environment, printer),
         Command::Plan(plan) => {
             plan.run(sync::Surroundings { global, config: config.as_ref(), environment, printer })
         }

@@ -21,6 +21,7 @@ pub mod rollout;
 mod services;
 pub mod sources;
 pub mod sync;
+pub mod verify;
 
 pub use build::{Inputs, build, look};
 pub use built::Built;

@@ -117,6 +117,7 @@ fn help_says_what_there_is() {
       rollout   Set an image by its digest, and wait until its pods are proven
       status    Say what runs now, and whether it is what was last rolled out
       sync      Deploy what bk-sync.toml says: preflight, build, push, rollout, verify, record
+      verify    Check what runs: the post-deploy checks alone
       help      Print this message or the help of the given subcommand(s)
 
     Options:

@@ -61,6 +61,13 @@ const FORBIDDEN: &[(&[&str], &[&str])] = &[
     (&["rollout"], &["buildkit", "cli", "config", "engine", "pipeline", "progress", "registry"]),
     (&["registry"], &["buildkit", "cli", "config", "engine", "pipeline", "progress"]),
     (&["credential"], &["buildkit", "cli", "config", "engine", "pipeline", "progress", "registry"]),
+    (
+        &["verify"],
+        &[
+            "buildkit", "cli", "config", "engine", "pipeline", "plan", "progress", "registry",
+            "rollout",
+        ],
+    ),
     (&["diagnostic", "progress"], &["cli", "config", "pipeline"]),
     (&["config"], &["cli", "pipeline", "progress"]),
     (&["pipeline"], &["cli"]),

@@ -38,3 +38,4 @@ mod inspect;
 mod progress;
 mod session;
 mod sync;
+mod verify;
