@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 /// The variables that mean something to bk-sync, with what they mean. `--help` shows this table.
 /// Besides these, `--build-arg NAME`, `--secret env=NAME` and `{env.NAME}` read what they name.
-pub const VARIABLES: [(&str, &str); 29] = [
+pub const VARIABLES: [(&str, &str); 32] = [
     ("BK_SYNC_BUILDER", "the builder's address, where `--builder` is not given"),
     ("BUILDKIT_HOST", "the same, as buildctl reads it"),
     ("DOCKER_HOST", "the Docker to use where no builder is named"),

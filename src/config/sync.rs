@@ -210,7 +210,7 @@ impl<V: Fn(&str) -> Option<String>> Resolving<'_, '_, V> {
                 }
                 CredentialSource::Docker => "the Docker config".to_owned(),
                 CredentialSource::Env(name) => format!("${}", name.value),
-                CredentialSource::SecretLease(name) => format!("lease {}", name.value),
+                CredentialSource::SecretLease(lease) => format!("lease {}", lease.name.value),
             };
             let origin = self.filler.place(&section.span);
             self.choose(format!("registry.{host:?}"), source, &origin);

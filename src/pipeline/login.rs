@@ -241,7 +241,7 @@ impl Login {
 impl Source for Login {
     fn lookup<'a>(&'a self, host: &'a RegistryHost) -> BoxFuture<'a, Lookup> {
         // Problems are noted on the way.
-        Box::pin(async move { Lookup { credentials: self.find(host).await, problems: Vec::new() } })
+        Box::pin(async move { Lookup { credentials: self.find(host).await, ..Lookup::default() } })
     }
 }
 

@@ -271,7 +271,7 @@ impl Job<'_> {
     fn failure(&self, failed: &ImagePushError) -> Error {
         let mut failure = PushFailure::of_registry(&failed.reference, &failed.error);
         if failure.code == "PUSH_DENIED"
-            && let Some(login @ LoginFailure::Helper(_)) =
+            && let Some(login @ LoginFailure::Source { .. }) =
                 self.login.explanation(&failed.error.host)
         {
             failure = failure.explained_by(&login);
