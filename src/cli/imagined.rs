@@ -11,7 +11,7 @@ use crate::{
         self, Look, Wanted,
         imagined::{self, Assumptions, Failed, Images, Imagined, Looked},
     },
-    plan::{BuildPlan, Context, Pinning},
+    plan::{BuildPlan, Context, FrontendChoice, Pinning},
 };
 use clap::Args;
 use serde::de::DeserializeOwned;
@@ -101,7 +101,10 @@ pub(super) fn look_pinned(
     let mut request = request(build, surroundings)?;
     request.plan.pinning = Pinning::Open;
     request.plan.reproducible = None;
-    let look = async |plan: &BuildPlan, inputs| pipeline::look(plan, inputs, false).await;
+    // A frontend on the builder does not tell which images it asked for.
+    request.plan.frontend = FrontendChoice::Native;
+    let look = Look { wanted: Wanted::Graphs, session_id: None };
+    let look = async |plan: &BuildPlan, inputs| pipeline::look(plan, inputs, look).await;
     execute::run(&request, surroundings, look).map(|(looked, _)| looked)
 }
 

@@ -57,8 +57,8 @@ impl LockArguments {
             Looked::Wrong(wrong) => {
                 return Err(uncompiled(&wrong.outcome, &wrong.file, &wrong.text).into());
             }
-            Looked::Checked(_) => {
-                let message = "a check came back in the place of a graph";
+            Looked::Checked(_) | Looked::BuilderGraphs(_) | Looked::Compared(_) => {
+                let message = "another answer came back in the place of a graph";
                 return Err(Diagnostic::new("INTERNAL", Exit::Internal, message).into());
             }
         };

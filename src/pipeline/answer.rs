@@ -66,7 +66,8 @@ impl Frontend for Asking {
                 json: serde_json::from_slice(part("result.json")).unwrap_or_default(),
             };
             *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
-            Ok(Compiled { result: BuildResult::default(), frontend, llb_digest: None })
+            let result = BuildResult::default();
+            Ok(Compiled { result, frontend, llb_digest: None, heads: Vec::new(), graphs: None })
         })
     }
 }

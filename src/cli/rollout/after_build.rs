@@ -54,7 +54,7 @@ impl BuildCommand {
     }
 
     /// The build alone.
-    pub(in crate::cli) fn into_build(self) -> build::BuildArguments {
+    pub(in crate::cli) fn into_build(self) -> BuildArguments {
         self.build
     }
 
