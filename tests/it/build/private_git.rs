@@ -5,6 +5,7 @@ use super::{Builder, buildkitd, dockerd, unique};
 use crate::{
     bed,
     cli::{Place, git},
+    command::succeed,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use std::{
@@ -155,7 +156,7 @@ fn a_key_opens_a_repository_over_ssh() {
         &["chown", "-R", user, served.to_str().unwrap()],
         &["chmod", "-R", "go=", served.to_str().unwrap()],
     ] {
-        assert!(Command::new(arguments[0]).args(&arguments[1..]).status().unwrap().success());
+        succeed(Command::new(arguments[0]).args(&arguments[1..]));
     }
     let url = format!("{address}{}#trunk", served.display());
     let key = Path::new(bed::ssh_path()).parent().unwrap().join("client_key");
