@@ -1,10 +1,15 @@
 //! The builder's front door: solve, status, workers, and the blobs that a build left.
 
-use super::{errors::Failure, status};
+use super::{
+    errors::{Code, Failure},
+    status,
+};
 use crate::{
     event::BuildStatus,
     proto::{
-        containerd::services::content::v1::{ReadContentRequest, content_client::ContentClient},
+        containerd::services::content::v1::{
+            InfoRequest, ReadContentRequest, content_client::ContentClient,
+        },
         moby::buildkit::v1::{
             DiskUsageRequest, ListWorkersRequest, PruneRequest, SolveRequest, StatusRequest,
             StatusResponse, UsageRecord, control_client::ControlClient, types::WorkerRecord,
@@ -12,6 +17,7 @@ use crate::{
     },
 };
 use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt as _};
 use std::{collections::BTreeMap, time::SystemTime};
 use tonic::{Streaming, transport::Channel};
 
@@ -115,6 +121,38 @@ impl Control {
             blob.extend_from_slice(&chunk.data);
         }
         Ok(Some(blob.freeze()))
+    }
+
+    /// The size of the blob `digest` in the builder's store; none where it is not there.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn blob_size(&self, digest: &str) -> Result<Option<u64>, Failure> {
+        let request = InfoRequest { digest: digest.to_owned() };
+        match self.content.clone().info(request).await {
+            Ok(answer) => {
+                let info = answer.into_inner().info.unwrap_or_default();
+                Ok(Some(u64::try_from(info.size).unwrap_or_default()))
+            }
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(status.into()),
+        }
+    }
+
+    /// The blob `digest` out of the builder's store, from `offset` to its end, as it comes: the
+    /// builder reads no faster than the stream is read.
+    ///
+    /// # Errors
+    /// The builder has no such blob, or the call failed.
+    pub async fn open_blob(
+        &self,
+        digest: &str,
+        offset: u64,
+    ) -> Result<impl Stream<Item = Result<Bytes, Failure>> + Send + use<>, Failure> {
+        let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+        let request = ReadContentRequest { digest: digest.to_owned(), offset, size: 0 };
+        let stream = self.content.clone().read(request).await?.into_inner();
+        Ok(stream.map(|message| Ok(message?.data)))
     }
 }
 

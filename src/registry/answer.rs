@@ -32,9 +32,25 @@ pub(super) fn message(body: &[u8]) -> String {
     words.chars().filter(|c| !c.is_control()).take(MAX_WORDS).collect()
 }
 
+/// The first code of a refusal, as the distribution API has them: `DENIED`, `BLOB_UPLOAD_UNKNOWN`.
+pub(super) fn code(body: &[u8]) -> Option<String> {
+    let json: Value = serde_json::from_slice(body).ok()?;
+    let code = json.get("errors")?.as_array()?.first()?.get("code")?.as_str()?;
+    let is_code = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    (!code.is_empty() && code.len() <= 64 && code.chars().all(is_code)).then(|| code.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::message;
+    use super::{code, message};
+
+    #[test]
+    fn codes_are_read_where_they_are_codes() {
+        assert_eq!(code(br#"{"errors":[{"code":"DENIED"}]}"#).as_deref(), Some("DENIED"));
+        for none in [r#"{"errors":[]}"#, r#"{"errors":[{"code":"a b"}]}"#, "<html>", "{}"] {
+            assert_eq!(code(none.as_bytes()), None, "{none}");
+        }
+    }
 
     #[test]
     fn every_form_of_refusal_is_read() {

@@ -1,8 +1,33 @@
-//! A client of the OCI distribution API: challenges, scopes, tokens, errors.
+//! A client of the OCI distribution API: challenges, scopes, tokens, blobs, uploads that are gone
+//! on with, manifests, errors as data.
 //!
-//! It knows registries and nothing of builders; `pipeline` lends it to a session.
+//! It knows registries and nothing of builders; `pipeline` lends it to a session, and gives it the
+//! blobs to push.
 
 mod answer;
+mod authorize;
 pub mod challenge;
+pub mod error;
+mod image;
+mod manifest;
+mod places;
+mod repository;
+mod retry;
 pub mod scope;
+mod server;
+mod source;
 pub mod token;
+mod transfer;
+mod upload;
+
+pub use error::{Kind, RegistryError};
+pub use image::{Graph, ImagePush, ImagePushError, Tally, Target, read_whole};
+pub use manifest::MAX_MANIFEST;
+pub use places::Places;
+pub use repository::Repository;
+pub use retry::RetryBudget;
+pub use server::{Reach, Server, Traffic};
+pub use source::{BlobSource, ByteStream, SourceError, digest, hex, whole};
+
+/// Blobs that are sent to one registry at a time, where nobody says otherwise.
+pub const PARALLEL: usize = 6;

@@ -301,7 +301,7 @@ fn realm(request: &TokenRequest, secret: bool) -> Result<Url, TokenError> {
     Ok(url)
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
@@ -319,7 +319,7 @@ fn within_one_server(attempt: redirect::Attempt<'_>) -> redirect::Action {
     if same && previous.len() <= MAX_REDIRECTS { attempt.follow() } else { attempt.stop() }
 }
 
-fn basic(credentials: &Credentials) -> Result<HeaderValue, TokenError> {
+pub(super) fn basic(credentials: &Credentials) -> Result<HeaderValue, TokenError> {
     let mut pair = Zeroizing::new(Vec::with_capacity(1 << 10));
     pair.extend_from_slice(credentials.username.as_bytes());
     pair.push(b':');

@@ -1,9 +1,13 @@
-//! OCI layouts as the builder reads them: `oci-layout://` contexts.
+//! Blobs by digest on a session: OCI layouts that the builder reads (`oci-layout://` contexts), and
+//! the store that it exports an image into.
 //!
 //! Blobs are named by digest and nothing else, so a builder can read a layout's blobs and no other
 //! file. What does not have the digest that it is named by is not handed out whole.
 
-use super::Attachable;
+use super::{
+    Attachable,
+    export::{BlobTaker, Export, STORE_NAME},
+};
 use crate::{
     image::reference::check_digest,
     proto::containerd::services::content::v1::{
@@ -31,17 +35,34 @@ const QUEUE: usize = 2;
 /// Which store a call is about.
 const STORE: &str = "buildkit-attachable-store-id";
 
-/// The Content service, read-only: OCI layouts by the names that contexts give them
-/// (`oci-layout://NAME@DIGEST`).
+/// What a builder sends in one message.
+const MESSAGE_LIMIT: usize = 16 << 20;
+
+/// The Content service: OCI layouts by the names that contexts give them
+/// (`oci-layout://NAME@DIGEST`), which are only read, and what takes an exported image.
 #[derive(Clone, Debug)]
 pub struct Layouts {
     directories: Arc<BTreeMap<String, PathBuf>>,
+    export: Option<Export>,
 }
 
 impl Layouts {
     /// Offers the layouts in `directories` by name.
     pub fn new(directories: BTreeMap<String, PathBuf>) -> Self {
-        Self { directories: Arc::new(directories) }
+        Self { directories: Arc::new(directories), export: None }
+    }
+
+    /// With what takes the blobs of an image that is exported without an archive.
+    #[must_use]
+    pub fn with_export(mut self, taker: Arc<dyn BlobTaker>) -> Self {
+        self.export = Some(Export::new(taker));
+        self
+    }
+
+    /// The export's store, where a call is about that one.
+    fn export(&self, metadata: &MetadataMap) -> Option<&Export> {
+        let store = metadata.get(STORE)?.to_str().ok()?;
+        self.export.as_ref().filter(|_| store == STORE_NAME)
     }
 
     /// Opens the blob of a store that a call is about.
@@ -147,7 +168,7 @@ impl Attachable for Layouts {
     }
 
     fn register(self: Box<Self>, routes: &mut RoutesBuilder) {
-        routes.add_service(ContentServer::new(*self));
+        routes.add_service(ContentServer::new(*self).max_decoding_message_size(MESSAGE_LIMIT));
     }
 }
 
@@ -162,6 +183,9 @@ impl content_server::Content for Layouts {
     type WriteStream = BoxStream<'static, Result<WriteContentResponse, Status>>;
 
     async fn info(&self, request: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
+        if let Some(export) = self.export(request.metadata()) {
+            return export.info(&request.get_ref().digest);
+        }
         let blob = self.open(request.metadata(), &request.get_ref().digest)?;
         let size = i64::try_from(blob.size).unwrap_or(i64::MAX);
         let info = Info { digest: blob.digest, size, ..Info::default() };
@@ -203,15 +227,24 @@ impl content_server::Content for Layouts {
         Err(Status::unimplemented("blobs are asked for by digest"))
     }
 
-    async fn update(&self, _: Request<UpdateRequest>) -> Result<Response<UpdateResponse>, Status> {
-        read_only()
+    async fn update(
+        &self,
+        request: Request<UpdateRequest>,
+    ) -> Result<Response<UpdateResponse>, Status> {
+        match self.export(request.metadata()) {
+            Some(export) => export.update(request.into_inner()),
+            None => read_only(),
+        }
     }
 
     async fn write(
         &self,
-        _: Request<Streaming<WriteContentRequest>>,
+        request: Request<Streaming<WriteContentRequest>>,
     ) -> Result<Response<Self::WriteStream>, Status> {
-        read_only()
+        match self.export(request.metadata()) {
+            Some(export) => Ok(Response::new(export.write(request.into_inner()))),
+            None => read_only(),
+        }
     }
 }
 

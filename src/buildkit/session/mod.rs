@@ -7,6 +7,7 @@
 mod auth;
 mod content;
 mod context_memory;
+mod export;
 mod filesend;
 mod filesync;
 mod health;
@@ -20,6 +21,7 @@ mod wire;
 pub use auth::{Auth, AuthRefused, RegistryAuth, TokenLent, TokenWanted};
 pub use content::Layouts;
 pub use context_memory::ContextMemory;
+pub use export::{BlobSink, BlobTaker, OfferedBlob};
 pub use filesend::{Destination, FileSend, OutputFailure};
 pub use filesync::{ContextCounts, FileSync};
 pub use id::random_id;
