@@ -197,7 +197,7 @@ impl Address {
             | Self::PodmanContainer { .. }
             | Self::Unix(_) => false,
             Self::Docker(Docker::At(Endpoint::Tcp(place))) | Self::Tcp(place) => {
-                !is_loopback(&place.host)
+                !place.is_loopback()
             }
             Self::DockerContainer { context, .. } => context.is_some(),
             Self::Docker(Docker::At(Endpoint::Ssh { .. }) | Docker::Context(_))
@@ -205,11 +205,6 @@ impl Address {
             | Self::Ssh { .. } => true,
         }
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost"
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// A text that is no builder's address.

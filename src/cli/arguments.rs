@@ -9,6 +9,7 @@ use super::{
     history::HistoryArguments,
     init::InitArguments,
     llb::LlbArguments,
+    push::PushArguments,
     rollback::RollbackArguments,
     rollout::RolloutArguments,
     status::StatusArguments,
@@ -52,6 +53,7 @@ pub(super) enum Command {
     Init(InitArguments),
     Llb(Box<LlbArguments>),
     Plan(Box<PlanArguments>),
+    Push(Box<PushArguments>),
     Rollback(Box<RollbackArguments>),
     Rollout(Box<RolloutArguments>),
     Status(Box<StatusArguments>),
@@ -79,6 +81,7 @@ impl Command {
             Self::Status(_) => "status",
             Self::Plan(_) => "plan",
             Self::Sync(_) => "sync",
+            Self::Push(_) => "push",
         }
     }
 }

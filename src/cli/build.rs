@@ -1,6 +1,6 @@
 //! `build`.
 
-use super::{arguments::GlobalArguments, environment::Environment};
+use super::{arguments::GlobalArguments, environment::Environment, push};
 use crate::{
     config::{
         BuildOverrides, BuildSettings, Config, Origin, Setting,
@@ -14,9 +14,10 @@ use crate::{
 };
 use clap::{Args, ValueEnum, builder::BoolishValueParser};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 const EXAMPLES: &str = "Examples:
@@ -88,6 +89,22 @@ pub(super) struct BuildArguments {
     /// Who talks to the registry
     #[arg(long, value_name = "WHO", default_value = "auto", help_heading = "Output options")]
     push_via: PushViaChoice,
+    /// How layers are compressed [default: gzip]
+    #[arg(long, value_name = "TYPE", help_heading = "Output options")]
+    compression: Option<CompressionChoice>,
+    /// How hard, as the type has it: 0-9 for gzip and estargz, 0-22 for zstd
+    #[arg(long, value_name = "N", help_heading = "Output options", requires = "compression")]
+    compression_level: Option<u8>,
+    /// Compress layers anew that come compressed in another way, such as those of a base image
+    #[arg(long, help_heading = "Output options", requires = "compression")]
+    force_compression: bool,
+    /// How long a blob is tried without getting further, such as `90s` or `10m`
+    #[arg(long, value_name = "DURATION", default_value = "5m", help_heading = "Output options",
+        value_parser = push::duration)]
+    retry_budget: Duration,
+    /// Where an image that could not be pushed is held
+    #[arg(long, value_name = "WHERE", default_value = "builder", help_heading = "Output options")]
+    hold: push::Hold,
     /// Write the build's metadata to FILE, as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output options")]
     metadata_file: Option<PathBuf>,
@@ -162,6 +179,19 @@ enum FrontendArgument {
     Native,
 }
 
+/// `--compression`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CompressionChoice {
+    /// Gzip, with an index of the files for lazy pullers
+    Estargz,
+    /// What every runtime reads
+    Gzip,
+    /// Not at all
+    Uncompressed,
+    /// Smaller and faster, for runtimes of the last years
+    Zstd,
+}
+
 /// `--push-via`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum PushViaChoice {
@@ -184,6 +214,10 @@ pub(super) struct Request {
     pub(super) stdout_taken: bool,
     /// What the plan was made from.
     pub(super) settings: BuildSettings,
+    /// How long a blob is tried without getting further.
+    pub(super) retry_budget: Duration,
+    /// Where an image that could not be pushed is held.
+    pub(super) hold: push::Hold,
 }
 
 /// The parts of the process that a plan depends on.
@@ -240,6 +274,7 @@ impl BuildArguments {
         if needs_host {
             allow.push("network.host".to_owned());
         }
+        let (retry_budget, hold) = (self.retry_budget, self.hold);
         let stdout_taken = outputs.iter().any(|output| output.target == Some(OutputTarget::Stdout));
         let plan = BuildPlan {
             file: Self::dockerfile(&context, settings.file.value)?,
@@ -288,12 +323,24 @@ impl BuildArguments {
                 PushViaChoice::Builder => PushVia::Builder,
                 PushViaChoice::Client => PushVia::Client,
             },
+            compression: compression(
+                self.compression,
+                self.compression_level,
+                self.force_compression,
+            )?,
             iid_file: self.iidfile,
             metadata_file: self.metadata_file,
             context,
         };
         contradictions(&plan)?;
-        Ok(Request { plan, builder: settings.builder, stdout_taken, settings: chosen })
+        Ok(Request {
+            plan,
+            builder: settings.builder,
+            stdout_taken,
+            settings: chosen,
+            retry_budget,
+            hold,
+        })
     }
 
     fn context(setting: &Setting<String>) -> Result<Context, Box<Diagnostic>> {
@@ -427,6 +474,44 @@ impl BuildArguments {
         }
         Ok(outputs)
     }
+}
+
+/// What the exporters are told of compression.
+fn compression(
+    choice: Option<CompressionChoice>,
+    level: Option<u8>,
+    force: bool,
+) -> Result<BTreeMap<String, String>, Box<Diagnostic>> {
+    let Some(choice) = choice else { return Ok(BTreeMap::new()) };
+    let (name, most) = match choice {
+        CompressionChoice::Estargz => ("estargz", Some(9)),
+        CompressionChoice::Gzip => ("gzip", Some(9)),
+        CompressionChoice::Uncompressed => ("uncompressed", None),
+        CompressionChoice::Zstd => ("zstd", Some(22)),
+    };
+    let mut attributes = BTreeMap::from([("compression".to_owned(), name.to_owned())]);
+    match (level, most) {
+        (None, _) => {}
+        (Some(level), Some(most)) if level <= most => {
+            attributes.insert("compression-level".to_owned(), level.to_string());
+        }
+        (Some(level), Some(most)) => {
+            return Err(usage(
+                format!("`--compression-level {level}` is more than {name} has"),
+                format!("give a level from 0 to {most}"),
+            ));
+        }
+        (Some(_), None) => {
+            return Err(usage(
+                "layers that are not compressed have no level",
+                "leave out `--compression-level`",
+            ));
+        }
+    }
+    if force {
+        attributes.insert("force-compression".to_owned(), "true".to_owned());
+    }
+    Ok(attributes)
 }
 
 /// The builder that a flag or a variable names.

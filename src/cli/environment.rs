@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 /// The variables that mean something to bk-sync, with what they mean. `--help` shows this table.
 /// Besides these, `--build-arg NAME`, `--secret env=NAME` and `{env.NAME}` read what they name.
-pub const VARIABLES: [(&str, &str); 15] = [
+pub const VARIABLES: [(&str, &str); 18] = [
     ("BK_SYNC_BUILDER", "the builder's address, where `--builder` is not given"),
     ("BUILDKIT_HOST", "the same, as buildctl reads it"),
     ("DOCKER_HOST", "the Docker to use where no builder is named"),
@@ -15,6 +15,9 @@ pub const VARIABLES: [(&str, &str); 15] = [
     ("DOCKER_TLS_VERIFY", "use TLS for a `tcp://` Docker"),
     ("BK_SYNC_REGISTRY_USERNAME", "the user for the registry that is pushed to"),
     ("BK_SYNC_REGISTRY_PASSWORD", "that user's password or token"),
+    ("BK_SYNC_REGISTRY_CA", "a file of certificates of registries' authorities, in PEM"),
+    ("BK_SYNC_REGISTRY_INSECURE", "registries that may be spoken to without TLS, comma-separated"),
+    ("BK_SYNC_REGISTRY_MIRRORS", "where to read first, as `REGISTRY=MIRROR`, comma-separated"),
     ("BUILDKIT_PROGRESS", "what `--progress` is where it is not given"),
     ("BK_SYNC_LOG", "what to log to stderr, as tracing filters are written"),
     ("KUBECONFIG", "kubeconfigs for `rollout`, `rollback` and `status`, else `~/.kube/config`"),

@@ -2,8 +2,13 @@
 //! says how it ended.
 
 use super::{
-    arguments::GlobalArguments, build::Request, credentials, environment::Environment, screen,
-    signal::Signals, tls,
+    arguments::GlobalArguments,
+    build::{Request, named_builder},
+    credentials,
+    environment::Environment,
+    push, screen,
+    signal::Signals,
+    tls,
 };
 use crate::{
     buildkit::{
@@ -15,7 +20,7 @@ use crate::{
     diagnostic::{Diagnostic, Exit, Printer},
     engine,
     event::{Event, Events, Stage, Warning},
-    pipeline::{self, Built, login::Login},
+    pipeline::{self, Built, login::Login, push::PushSettings},
     plan::{BuildPlan, Context, SecretSource},
     progress::{Reporter, Summary},
     registry::token::TokenClient,
@@ -67,6 +72,7 @@ pub(super) fn run<T>(
     work: impl AsyncFnOnce(&BuildPlan, pipeline::Inputs) -> Result<T, pipeline::Error>,
 ) -> Result<(T, Summary), Box<Diagnostic>> {
     let Surroundings { global, config, environment, .. } = surroundings;
+    let push = push::settings(&request.plan, (request.retry_budget, request.hold), environment)?;
     let reads_stdin =
         request.plan.context == Context::Stdin || request.plan.file.as_deref() == Some("-");
     if reads_stdin && io::stdin().is_terminal() {
@@ -75,19 +81,21 @@ pub(super) fn run<T>(
             .into());
     }
     let (chain, warnings) = credentials::chain(&request.plan, config, environment)?;
-    let tokens = TokenClient::new(concat!("bk-sync/", env!("CARGO_PKG_VERSION")));
-    let options = dial::Options {
-        tls: tls::files(global)?,
-        docker: docker(environment),
-        ..dial::Options::default()
-    };
-    let inputs = discovery(&request.builder, environment);
     supervised(global, environment, warnings, async |events, cancel| {
+        let login = login(chain, &events);
+        let began = Instant::now();
+        let found = reach(&request.builder, surroundings, &events, &cancel).await?;
         let run = Run { plan: &request.plan, environment, events, cancel, reads_stdin };
-        let inputs = run.inputs(&inputs, &options, (chain, tokens)).await?;
+        let inputs = run.inputs(found, began.elapsed(), login, push);
         let done = work(&request.plan, inputs).await;
         done.map_err(|error| Box::new(Diagnostic::from(error)))
     })
+}
+
+/// Who we are at registries, by `chain`.
+pub(super) fn login(chain: Chain, events: &Events) -> Login {
+    let tokens = TokenClient::new(concat!("bk-sync/", env!("CARGO_PKG_VERSION")));
+    Login::new(chain, tokens, events.clone())
 }
 
 /// Does `work` while its progress is shown and signals are heeded.
@@ -153,20 +161,20 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Connects to the builder, and puts together what the work there needs.
-    async fn inputs(
+    /// Puts together what the work on a builder needs.
+    fn inputs(
         self,
-        inputs: &discover::Inputs,
-        options: &dial::Options,
-        (chain, tokens): (Chain, TokenClient),
-    ) -> Result<pipeline::Inputs, Box<Diagnostic>> {
-        let began = Instant::now();
-        let found = self.reach(inputs, options).await?;
-        Ok(pipeline::Inputs {
+        found: Found,
+        connect_time: Duration,
+        login: Login,
+        push: PushSettings,
+    ) -> pipeline::Inputs {
+        pipeline::Inputs {
             connection: found.connection,
-            connect_time: Some(began.elapsed()),
-            docker: loading_docker(&options.docker),
-            login: Login::new(chain, tokens, self.events.clone()),
+            connect_time: Some(connect_time),
+            docker: loading_docker(&docker(self.environment)),
+            login,
+            push,
             variables: variables(self.plan, self.environment),
             ssh_agent: self.environment.path("SSH_AUTH_SOCK"),
             directory: PathBuf::from("."),
@@ -174,27 +182,52 @@ impl Run<'_> {
             stdin: self.reads_stdin.then(|| Box::new(tokio::io::stdin()) as _),
             events: self.events,
             cancel: self.cancel,
-        })
+        }
     }
+}
 
-    /// Connects to the builder.
-    async fn reach(
-        &self,
-        inputs: &discover::Inputs,
-        options: &dial::Options,
-    ) -> Result<Found, Box<Diagnostic>> {
-        let named = [&inputs.flag, &inputs.bk_sync_builder, &inputs.buildkit_host, &inputs.config];
-        let named = named.into_iter().flatten().next();
-        let subject = named.map_or("looking for a builder", String::as_str).to_owned();
-        self.events.emit(Event::StageStarted { stage: Stage::Connect, subject });
-        let found = tokio::select! {
-            found = discover(inputs, options) => found.map_err(|miss| Box::new(miss.into())),
-            () = self.cancel.cancelled() => {
-                Err(Box::new(pipeline::Error::Interrupted.into()))
-            }
-        };
-        self.events.emit(Event::StageEnded { stage: Stage::Connect, ok: found.is_ok() });
-        found
+/// Connects to a builder.
+///
+/// # Errors
+/// None is reached, or the user wants no more of it.
+pub(super) async fn reach(
+    builder: &Setting<Option<String>>,
+    surroundings: Surroundings<'_>,
+    events: &Events,
+    cancel: &CancellationToken,
+) -> Result<Found, Box<Diagnostic>> {
+    let Surroundings { global, environment, .. } = surroundings;
+    let options = dial::Options {
+        tls: tls::files(global)?,
+        docker: docker(environment),
+        ..dial::Options::default()
+    };
+    let inputs = discovery(builder, environment);
+    let named = [&inputs.flag, &inputs.bk_sync_builder, &inputs.buildkit_host, &inputs.config];
+    let named = named.into_iter().flatten().next();
+    let subject = named.map_or("looking for a builder", String::as_str).to_owned();
+    events.emit(Event::StageStarted { stage: Stage::Connect, subject });
+    let found = tokio::select! {
+        found = discover(&inputs, &options) => found.map_err(|miss| Box::new(miss.into())),
+        () = cancel.cancelled() => Err(Box::new(pipeline::Error::Interrupted.into())),
+    };
+    events.emit(Event::StageEnded { stage: Stage::Connect, ok: found.is_ok() });
+    found
+}
+
+/// Which builder a command means that builds nothing: the flag's, else the one at `address`, else
+/// as for a build.
+pub(super) fn builder(
+    surroundings: Surroundings<'_>,
+    address: Option<&str>,
+) -> Setting<Option<String>> {
+    let Surroundings { global, environment, .. } = surroundings;
+    if let Some(given) = global.builder.as_deref().or(address) {
+        return Setting { value: Some(given.to_owned()), origin: Origin::Flag("--builder") };
+    }
+    match named_builder(global, environment) {
+        Some(Setting { value, origin }) => Setting { value: Some(value), origin },
+        None => Setting { value: None, origin: Origin::Default },
     }
 }
 
@@ -253,7 +286,7 @@ pub(super) fn discovery(
     inputs
 }
 
-/// Where what speeds up the next build is kept.
+/// Where what speeds up the next build, and what finishes a push, is kept.
 pub(super) fn state(environment: &Environment) -> Option<PathBuf> {
     let base = environment
         .path("XDG_STATE_HOME")
@@ -262,6 +295,6 @@ pub(super) fn state(environment: &Environment) -> Option<PathBuf> {
     Some(base.join("bk-sync"))
 }
 
-fn internal(error: &dyn std::error::Error) -> Box<Diagnostic> {
+pub(super) fn internal(error: &dyn std::error::Error) -> Box<Diagnostic> {
     Diagnostic::new("INTERNAL", Exit::Internal, error.to_string()).with_sources(error).into()
 }

@@ -3,7 +3,7 @@
 use crate::{
     buildkit::{discover::Miss, errors::Source},
     compile::CompileError,
-    diagnostic::{Diagnostic, Excerpt, Exit, Range, Step},
+    diagnostic::{Diagnostic, Excerpt, Exit, NextAction, Range, Step},
     dockerfile::Lines,
     pipeline::{self, error::BuildFailure},
 };
@@ -28,6 +28,13 @@ impl From<pipeline::Error> for Diagnostic {
                 let mut diagnostic = Self::new(failure.code, Exit::Push, failure.message.clone());
                 diagnostic.fix.clone_from(&failure.fix);
                 diagnostic.causes.extend(failure.cause.clone());
+                if let Some(id) = &failure.resume {
+                    diagnostic = diagnostic.with_detail("resume", id.as_str());
+                    diagnostic.next_actions.push(NextAction {
+                        command: format!("bk-sync push --resume {id}"),
+                        description: "finish the push without a build".to_owned(),
+                    });
+                }
                 match &failure.reference {
                     Some(reference) => diagnostic.with_detail("reference", reference.as_str()),
                     None => diagnostic,

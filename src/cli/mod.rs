@@ -17,6 +17,7 @@ mod history;
 mod imagined;
 mod init;
 mod llb;
+mod push;
 mod rollback;
 mod rollout;
 mod screen;
@@ -74,6 +75,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
             doctor.run(sync::Surroundings { global, config: config.as_ref(), environment, printer })
         }
         Command::History(history) => history.run(environment, printer),
+        Command::Push(push) => push.run(global, config.as_ref(), environment, printer),
         Command::Llb(llb) => llb.run(global, config.as_ref(), environment, printer),
         Command::Rollback(back) => back.run(global, config.as_ref(), environment, printer),
         Command::Rollout(rollout) => rollout.run(global, config.as_ref(), environment, printer),

@@ -6,7 +6,7 @@ use super::{
     cluster::{self, ClusterArguments},
     credentials,
     environment::Environment,
-    execute, tls,
+    execute, push, tls,
 };
 use crate::{
     buildkit::dial,
@@ -317,11 +317,13 @@ fn run(
     let discovery = execute::discovery(&request.builder, environment);
     let state = execute::state(environment);
     let history = state.as_deref().map(History::new);
+    let push = push::settings(&plan.build, push::DEFAULTS, environment)?;
     let parts = |events: &Events| Parts {
         discovery,
         docker: execute::loading_docker(&options.docker),
         options,
         login: Login::new(chain, tokens, events.clone()),
+        push,
         variables: variables(plan, environment),
         secrets: secret_variables(plan, config),
         ssh_agent: environment.path("SSH_AUTH_SOCK"),

@@ -23,6 +23,17 @@ pub enum Endpoint {
     },
 }
 
+impl Endpoint {
+    /// Whether the Engine is on another machine.
+    pub fn is_remote(&self) -> bool {
+        match self {
+            Self::Unix(_) => false,
+            Self::Tcp(place) => !place.is_loopback(),
+            Self::Ssh { .. } => true,
+        }
+    }
+}
+
 impl FromStr for Endpoint {
     type Err = EndpointError;
 

@@ -244,6 +244,7 @@ mod tests {
             kind: BuilderKind::DockerContainerd,
             host_gateway: Some("10.0.0.1".to_owned()),
             platforms: Vec::new(),
+            is_remote: false,
         }
     }
 

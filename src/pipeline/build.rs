@@ -12,6 +12,7 @@ use super::{
     login::Login,
     native::Looking,
     outputs::{Outputs, Push, outputs},
+    push::{BuilderBlobs, Held, HeldSource, Job, Offers, PushSettings, Targets, repositories_in},
     receive::{Takers, destinations, output_failure},
     services::{agents, secrets},
     sources::{Stdin, sources},
@@ -39,7 +40,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
@@ -60,8 +61,11 @@ pub struct Inputs {
     pub ssh_agent: Option<PathBuf>,
     /// What the plan's relative paths start from.
     pub directory: PathBuf,
-    /// Where we may keep what speeds up the next build; without it contexts are sent whole.
+    /// Where we may keep what speeds up the next build and what finishes a push; without it
+    /// contexts are sent whole, and a push that failed cannot be gone on with.
     pub state: Option<PathBuf>,
+    /// How registries are pushed to.
+    pub push: PushSettings,
     /// What comes on stdin, where the plan reads it.
     pub stdin: Option<Stdin>,
     /// Who hears of the progress.
@@ -139,14 +143,49 @@ struct Prepared {
     takers: Takers,
     output_failure: OutputFailure,
     login: Login,
+    client_push: Option<ClientPush>,
+    state: Option<PathBuf>,
     events: Events,
     cancel: CancellationToken,
+}
+
+/// A push by this process, which is prepared while the image is not there yet.
+#[derive(Clone)]
+struct ClientPush {
+    targets: Targets,
+    offers: Offers,
+    blobs: BuilderBlobs,
+    settings: PushSettings,
+}
+
+impl ClientPush {
+    fn new(
+        outputs: &Outputs,
+        connection: &Connection,
+        mut settings: PushSettings,
+        login: &Login,
+        events: &Events,
+    ) -> Self {
+        if outputs.is_insecure {
+            let hosts = outputs.names.iter().map(|name| RegistryHost::new(name.domain()));
+            settings.reach.insecure.extend(hosts);
+        }
+        let targets = Targets::new(&outputs.names, outputs.by_digest, login, &settings.reach);
+        // While the image is built there is time to say hello.
+        for repository in targets.repositories() {
+            tokio::spawn(async move { repository.get_ready().await });
+        }
+        let blobs = BuilderBlobs::new(Control::new(connection.channel.clone()));
+        let offers =
+            Offers::new(blobs.clone(), targets.repositories(), settings.budget, events.clone());
+        Self { targets, offers, blobs, settings }
+    }
 }
 
 impl Prepared {
     async fn new(plan: &BuildPlan, inputs: Inputs) -> Result<Self, Error> {
         let Inputs { connection, connect_time, directory, login, events, cancel, .. } = inputs;
-        let builder = Builder::new(&connection.workers);
+        let builder = Builder::reached(&connection);
         let outputs = outputs(plan, &builder, inputs.docker.is_some())?;
         let mut attributes = attributes(plan, &builder)?;
         let sources = sources(plan, &directory, inputs.stdin).await?;
@@ -158,7 +197,8 @@ impl Prepared {
         if let Some(archive) = sources.upload {
             attributes.insert("context".to_owned(), upload.add(archive));
         }
-        let memory = ContextMemory::open(inputs.state.as_deref(), &sources.directories);
+        let state = inputs.state.as_deref();
+        let memory = ContextMemory::open(state, &sources.directories);
         let session = SessionBuilder::new(memory.shared_key());
         let files = FileSync::new(sources.directories.clone(), memory);
         let counts = files.counts();
@@ -166,6 +206,12 @@ impl Prepared {
             destinations(&outputs.receivers, &directory, inputs.docker.as_ref());
         let file_send = FileSend::new(destinations);
         let output_failure = file_send.failure();
+        let client_push = (outputs.push == Push::Client)
+            .then(|| ClientPush::new(&outputs, &connection, inputs.push, &login, &events));
+        let mut stores = Layouts::new(sources.layouts);
+        if let Some(push) = &client_push {
+            stores = stores.with_export(Arc::new(push.offers.clone()));
+        }
         let session = session
             .attach(Auth::new(login.clone()))
             .attach(files)
@@ -173,7 +219,16 @@ impl Prepared {
             .attach(secrets)
             .attach(agents)
             .attach(upload)
-            .attach(Layouts::new(sources.layouts));
+            .attach(stores);
+        if outputs.is_left_to_docker {
+            events.emit(Event::Warning(Warning {
+                code: "PUSH_VIA_DOCKER",
+                message: "this Docker gives no blobs out, so it pushes itself, through its Engine \
+                          API"
+                .to_owned(),
+                hint: Some("turn on Docker's containerd image store".to_owned()),
+            }));
+        }
         if outputs.is_cache_only_by_default {
             events.emit(Event::Warning(Warning {
                 code: "NO_OUTPUT",
@@ -199,6 +254,8 @@ impl Prepared {
             takers,
             output_failure,
             login,
+            client_push,
+            state: inputs.state,
             events,
             cancel,
         })
@@ -223,6 +280,9 @@ impl Prepared {
             let compiled = frontend.compile(gateway, &input).await;
             events.emit(Event::StageEnded { stage: Stage::Compile, ok: compiled.is_ok() });
             let compiled = compiled?;
+            if let Some(push) = &self.client_push {
+                push.offers.note_bases(repositories_in(&compiled.result));
+            }
             let facts = (compiled.frontend, compiled.llb_digest, began.elapsed());
             *lock(&compilation) = Some(facts);
             Ok(compiled.result)
@@ -274,6 +334,29 @@ impl Prepared {
         let control = Control::new(channel);
         let mut image = built::image(&control, &outputs, &response).await;
         let mut pushed = built::pushed(&outputs);
+        if let Some(push) = &self.client_push {
+            let began = Instant::now();
+            let root = built::root(&response)
+                .ok_or_else(|| Error::Builder { message: "it exported no image".to_owned() })?;
+            let references = outputs.names.iter().map(ToString::to_string).collect();
+            let source = HeldSource::Builder(connection.address.to_string());
+            let began_at = jiff::Timestamp::now().to_string();
+            let job = Job {
+                source: &push.blobs,
+                held: Held::new(&root, source, references, outputs.by_digest, began_at),
+                targets: &push.targets,
+                delivered: push.offers.delivered().await,
+                bases: push.offers.bases(),
+                budget: push.settings.budget,
+                keeps_layout: push.settings.keeps_layout,
+                login: &self.login,
+                state: self.state.as_deref(),
+                events: &events,
+                cancel: &cancel,
+            };
+            pushed = Some(job.run().await?);
+            timings.push = Some(began.elapsed());
+        }
         if let (Push::Docker, Some(engine)) = (outputs.push, &connection.engine) {
             let names = &outputs.names;
             let made =

@@ -1,6 +1,8 @@
 //! What kind of builder runs the build, as its workers say. No version is ever read.
 
-use crate::{llb::Platform, proto::moby::buildkit::v1::types::WorkerRecord};
+use crate::{
+    buildkit::dial::Connection, llb::Platform, proto::moby::buildkit::v1::types::WorkerRecord,
+};
 use std::collections::BTreeMap;
 
 /// A Docker tells its workers the address that `host-gateway` stands for; nobody else does.
@@ -30,6 +32,8 @@ pub struct Builder {
     pub host_gateway: Option<String>,
     /// The platforms it runs, its own first.
     pub platforms: Vec<Platform>,
+    /// Whether it is on another machine, so that its own way to a registry is the shorter one.
+    pub is_remote: bool,
 }
 
 impl Builder {
@@ -55,7 +59,15 @@ impl Builder {
                 .filter(|address| !address.is_empty())
                 .map(|address| (*address).to_owned()),
             platforms: platforms.unwrap_or_default().iter().map(platform).collect(),
+            is_remote: false,
         }
+    }
+
+    /// The builder that is reached.
+    pub fn reached(connection: &Connection) -> Self {
+        let engine = connection.engine.as_ref().map(|engine| engine.endpoint().is_remote());
+        let is_remote = engine.unwrap_or_else(|| connection.address.is_remote());
+        Self { is_remote, ..Self::new(&connection.workers) }
     }
 
     /// Whether it is part of a Docker.

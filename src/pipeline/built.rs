@@ -9,7 +9,7 @@ use super::{
 use crate::{
     buildkit::{control::Control, session::ContextCounts},
     engine::PushedImage,
-    image::reference::Reference,
+    image::{document::Descriptor, reference::Reference},
     llb::Platform,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -71,7 +71,7 @@ pub struct Manifest {
 pub struct Pushed {
     /// The registry of the first name.
     pub registry: String,
-    /// Who pushed: `client` or `builder`.
+    /// Who pushed: `client`, `builder`, or the `engine` of a Docker that gives no blobs out.
     pub via: &'static str,
     /// Blobs by what became of them.
     pub blobs: PushedBlobs,
@@ -288,13 +288,21 @@ pub(super) async fn image(
     Some(image)
 }
 
-/// What is known of a push that the builder made.
+/// What is known of a push that this process did not make.
 pub(super) fn pushed(outputs: &Outputs) -> Option<Pushed> {
-    if outputs.push == Push::None {
-        return None;
-    }
+    let via = match outputs.push {
+        Push::None | Push::Client => return None,
+        Push::Exporter => "builder",
+        Push::Docker => "engine",
+    };
     let registry = outputs.names.first().map(|name| name.domain().to_owned());
-    Some(Pushed { registry: registry.unwrap_or_default(), via: "builder", ..Pushed::default() })
+    Some(Pushed { registry: registry.unwrap_or_default(), via, ..Pushed::default() })
+}
+
+/// The image that an exporter made, by its answer.
+pub(super) fn root(response: &BTreeMap<String, String>) -> Option<Descriptor> {
+    let json = BASE64_STANDARD.decode(response.get("containerimage.descriptor")?).ok()?;
+    serde_json::from_slice(&json).ok()
 }
 
 /// Adds what a Docker pushed after the build: only then there is a manifest.

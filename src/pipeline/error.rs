@@ -2,9 +2,12 @@
 //! tell one failure from another.
 
 use super::{journal::Journal, login::LoginFailure};
-use crate::buildkit::{
-    errors::{Code, Failure, Source},
-    session::SessionError,
+use crate::{
+    buildkit::{
+        errors::{Code, Failure, Source},
+        session::SessionError,
+    },
+    registry::RegistryError,
 };
 use std::{io, path::PathBuf};
 
@@ -125,6 +128,8 @@ pub struct PushFailure {
     pub cause: Option<String>,
     /// What to do about it.
     pub fix: Option<String>,
+    /// The id to go on with, where the image is held.
+    pub resume: Option<String>,
 }
 
 /// What BuildKit puts before a push's error.
@@ -362,7 +367,42 @@ impl PushFailure {
             reference: reference.map(str::to_owned),
             cause: (!cause.is_empty()).then(|| cause.to_owned()),
             fix,
+            resume: None,
         }
+    }
+
+    /// A push of ours that a registry did not take.
+    pub fn of_registry(reference: &str, error: &RegistryError) -> Self {
+        let code = error.diagnostic_code();
+        let host = &error.host;
+        let message = match code {
+            "PUSH_DENIED" => format!("{host} refused the push of {reference}"),
+            "PUSH_UNREACHABLE" => {
+                format!("{host} could not be reached for the push of {reference}")
+            }
+            "PUSH_NAME_UNKNOWN" => format!("{host} knows no such repository: {reference}"),
+            _ => format!("the push of {reference} failed"),
+        };
+        Self {
+            code,
+            message,
+            reference: Some(reference.to_owned()),
+            cause: Some(format!("{}: {error}", error.cause())),
+            fix: Some(error.fix()),
+            resume: None,
+        }
+    }
+
+    /// The same failure of an image that is held under `id`.
+    #[must_use]
+    pub fn resumable(mut self, id: &str) -> Self {
+        let go_on = format!("then go on with `bk-sync push --resume {id}`: nothing is built again");
+        self.fix = Some(match self.fix {
+            Some(fix) => format!("{fix}; {go_on}"),
+            None => go_on,
+        });
+        self.resume = Some(id.to_owned());
+        self
     }
 }
 

@@ -3,15 +3,20 @@
 
 use crate::{
     buildkit::session::{AuthRefused, RegistryAuth, TokenLent, TokenWanted},
-    credential::{Chain, Credentials, HelperError, Lookup, RegistryHost},
+    credential::{Chain, Credentials, HelperError, Lookup, RegistryHost, Source},
     event::{Event, Events, Warning},
     registry::{
+        Reach, Server,
         scope::Scope,
         token::{TokenClient, TokenError, TokenRequest},
     },
 };
+use futures::future::BoxFuture;
 use std::sync::{Arc, Mutex, PoisonError};
 use tonic::Code;
+
+/// Who we say we are to registries.
+const USER_AGENT: &str = concat!("bk-sync/", env!("CARGO_PKG_VERSION"));
 
 /// Lends credentials and keeps what went wrong. Cheap to clone: one goes to the session, one stays
 /// to explain a push that failed.
@@ -129,6 +134,12 @@ impl Login {
         }
     }
 
+    /// A registry that this process speaks to itself, as whom we are there.
+    pub fn server(&self, host: RegistryHost, reach: Reach) -> Arc<Server> {
+        let tokens = self.inner.tokens.clone();
+        Server::new(host, reach, Arc::new(self.clone()), tokens, USER_AGENT)
+    }
+
     async fn find(&self, host: &RegistryHost) -> Option<Credentials> {
         let Lookup { credentials, problems } = self.inner.chain.lookup(host).await;
         for problem in problems {
@@ -152,6 +163,13 @@ impl Login {
             let warning = Warning { code, message: text, hint: Some(hint) };
             self.inner.events.emit(Event::Warning(warning));
         }
+    }
+}
+
+impl Source for Login {
+    fn lookup<'a>(&'a self, host: &'a RegistryHost) -> BoxFuture<'a, Lookup> {
+        // Problems are noted on the way.
+        Box::pin(async move { Lookup { credentials: self.find(host).await, problems: Vec::new() } })
     }
 }
 

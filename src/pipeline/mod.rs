@@ -14,6 +14,7 @@ pub mod journal;
 pub mod login;
 mod native;
 pub mod outputs;
+pub mod push;
 mod receive;
 pub mod rollout;
 mod services;

@@ -24,6 +24,12 @@ pub struct Outputs {
     pub names: Vec<Reference>,
     /// Who pushes them.
     pub push: Push,
+    /// Whether they are pushed without their tags.
+    pub by_digest: bool,
+    /// Whether their registries may be spoken to without TLS.
+    pub is_insecure: bool,
+    /// Whether this process was to push, and the builder's Docker has to.
+    pub is_left_to_docker: bool,
     /// Whether the result stays in the builder's cache only, and nobody asked for that.
     pub is_cache_only_by_default: bool,
 }
@@ -58,6 +64,8 @@ pub enum Push {
     Exporter,
     /// The Docker that built it, afterwards and asked by us.
     Docker,
+    /// This process, out of the builder's store.
+    Client,
 }
 
 /// Decides the outputs of `plan` on `builder`. `has_docker` says whether there is a Docker that
@@ -66,10 +74,6 @@ pub enum Push {
 /// # Errors
 /// A name is wrong, or outputs do not go together with each other or with the builder.
 pub fn outputs(plan: &BuildPlan, builder: &Builder, has_docker: bool) -> Result<Outputs, Refusal> {
-    if plan.push_via == PushVia::Client {
-        return Err(Refusal::new("PUSH_VIA_UNSUPPORTED", "only the builder can push so far")
-            .with_fix("leave out `--push-via client`"));
-    }
     let mut made = Outputs { names: names(&plan.tags)?, ..Outputs::default() };
     let mut wanted = wanted(plan);
     if wanted.is_empty() {
@@ -140,11 +144,21 @@ impl Outputs {
             }
             if pushes {
                 self.push = Push::Docker;
+                self.is_left_to_docker = plan.push_via == PushVia::Client;
             }
             self.add("moby", attributes);
             return Ok(());
         }
         oci_media_types(&mut attributes);
+        let by_client = match plan.push_via {
+            PushVia::Client => true,
+            PushVia::Builder => false,
+            PushVia::Auto => !builder.is_remote,
+        };
+        if pushes && by_client {
+            self.add_client_push(plan, attributes, builder);
+            return Ok(());
+        }
         if pushes {
             self.push = Push::Exporter;
         }
@@ -158,6 +172,32 @@ impl Outputs {
             self.add("image", attributes);
         }
         Ok(())
+    }
+
+    /// A push by this process: the image is exported to us, who take note of its blobs.
+    fn add_client_push(
+        &mut self,
+        plan: &BuildPlan,
+        mut attributes: BTreeMap<String, String>,
+        builder: &Builder,
+    ) {
+        self.push = Push::Client;
+        let is_set = |value: Option<String>| value.is_some_and(|value| is_true(&value));
+        attributes.remove("push");
+        self.by_digest = is_set(attributes.remove("push-by-digest"));
+        self.is_insecure = is_set(attributes.remove("registry.insecure"));
+        if plan.load && builder.is_docker() {
+            // A Docker is loaded where it builds.
+            self.add("moby", attributes.clone());
+        }
+        // What is left of these would be taken for facts about the image.
+        for key in
+            ["store", "unpack", "name-canonical", "dangling-name-prefix", "danging-name-empty-only"]
+        {
+            attributes.remove(key);
+        }
+        attributes.insert("tar".to_owned(), "false".to_owned());
+        self.add("oci", attributes);
     }
 
     fn add_archive(&mut self, plan: &BuildPlan, output: Output) {
@@ -187,6 +227,9 @@ impl Outputs {
         if !self.names.is_empty() {
             let list: Vec<String> = self.names.iter().map(Reference::to_string).collect();
             attributes.insert("name".to_owned(), list.join(","));
+        }
+        for (key, value) in &plan.compression {
+            attributes.entry(key.clone()).or_insert_with(|| value.clone());
         }
         for annotation in &plan.annotations {
             attributes.extend(annotation_attributes(annotation));
@@ -341,15 +384,38 @@ mod tests {
     }
 
     #[test]
-    fn a_push_through_this_process_is_refused_not_ignored() {
-        let wanted = BuildPlan { push: true, push_via: PushVia::Client, ..plan(&["r/a"]) };
-        let refused = outputs(&wanted, &builder(BuilderKind::Standalone), false).unwrap_err();
-        assert_eq!(refused.code, "PUSH_VIA_UNSUPPORTED");
+    fn this_process_pushes_where_it_is_asked_to_or_the_builder_is_near() {
+        let push = |via| BuildPlan { push: true, push_via: via, ..plan(&["r.example/a"]) };
+        let by = |via, is_remote, kind| {
+            let builder = Builder { is_remote, ..builder(kind) };
+            outputs(&push(via), &builder, false).map(|made| made.push)
+        };
+        let standalone = BuilderKind::Standalone;
+        assert_eq!(by(PushVia::Auto, false, standalone), Ok(Push::Client));
+        assert_eq!(by(PushVia::Auto, true, standalone), Ok(Push::Exporter));
+        assert_eq!(by(PushVia::Client, true, standalone), Ok(Push::Client));
+        assert_eq!(by(PushVia::Builder, false, standalone), Ok(Push::Exporter));
+        assert_eq!(by(PushVia::Client, false, BuilderKind::DockerGraphdriver), Ok(Push::Docker));
+        assert_eq!(
+            shown(&push(PushVia::Client), standalone),
+            ["oci name=r.example/a:latest oci-mediatypes=true tar=false"]
+        );
+        let insecure = output(
+            OutputKind::Image,
+            &[("push", "true"), ("registry.insecure", "true"), ("compression", "zstd")],
+            None,
+        );
+        let wanted = BuildPlan { outputs: vec![insecure], ..push(PushVia::Client) };
+        let made = outputs(&wanted, &builder(standalone), false).expect("outputs");
+        assert!(made.is_insecure && !made.by_digest);
+        assert_eq!(made.exporters[0].attrs.get("compression").map(String::as_str), Some("zstd"));
+        assert!(!made.exporters[0].attrs.contains_key("registry.insecure"));
     }
 
     #[test]
     fn a_push_is_what_each_builder_can_do() {
-        let push = BuildPlan { push: true, ..plan(&["r.example/a:1", "b"]) };
+        let push =
+            BuildPlan { push: true, push_via: PushVia::Builder, ..plan(&["r.example/a:1", "b"]) };
         let name = "name=r.example/a:1,docker.io/library/b:latest";
         assert_eq!(
             shown(&push, BuilderKind::Standalone),
@@ -381,7 +447,9 @@ mod tests {
 
     #[test]
     fn a_load_is_an_archive_for_a_foreign_docker_and_nothing_more_for_its_own() {
-        let both = BuildPlan { push: true, load: true, ..plan(&["r.example/a"]) };
+        let by_builder = PushVia::Builder;
+        let both =
+            BuildPlan { push: true, load: true, push_via: by_builder, ..plan(&["r.example/a"]) };
         assert_eq!(shown(&both, BuilderKind::DockerContainerd).len(), 1);
         let made = outputs(&both, &builder(BuilderKind::Standalone), true).expect("outputs");
         assert_eq!(made.exporters.len(), 2);

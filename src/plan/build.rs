@@ -65,6 +65,9 @@ pub struct BuildPlan {
     pub frontend: FrontendChoice,
     /// `--push-via`.
     pub push_via: PushVia,
+    /// `--compression` and its companions, as the exporters' attributes.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub compression: BTreeMap<String, String>,
     /// `--iidfile`: gets the image's digest.
     pub iid_file: Option<PathBuf>,
     /// `--metadata-file`: gets the build's metadata as buildx writes it.

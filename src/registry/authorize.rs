@@ -190,14 +190,20 @@ fn scheme(challenges: &[Challenge]) -> Option<Scheme> {
 mod tests {
     use super::{Authorizer, Scheme, scheme};
     use crate::{
-        credential::{Chain, Given, RegistryHost, Secret},
+        credential::{Given, RegistryHost, Secret},
         registry::{challenge, token::TokenClient},
     };
     use std::sync::Arc;
 
-    fn authorizer(chain: Chain) -> Authorizer {
+    fn authorizer(known: &str) -> Authorizer {
+        let given = Given::new(
+            vec![RegistryHost::new(known)],
+            "joe",
+            Secret::new("pw"),
+            "BK_SYNC_REGISTRY_PASSWORD",
+        );
         let host = RegistryHost::new("r.example");
-        Authorizer::new(host, Arc::new(chain), TokenClient::new("bk-sync/test"))
+        Authorizer::new(host, Arc::new(given), TokenClient::new("bk-sync/test"))
     }
 
     #[test]
@@ -212,13 +218,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_password_is_sent_when_asked_for_and_its_refusal_is_final() {
-        let given = Given::new(
-            vec![RegistryHost::new("r.example")],
-            "joe",
-            Secret::new("pw"),
-            "BK_SYNC_REGISTRY_PASSWORD",
-        );
-        let authorizer = authorizer(Chain::new().with(given));
+        let authorizer = authorizer("r.example");
         let first = authorizer.header(&[]).await.unwrap();
         assert!(first.header().is_none(), "nothing is sent unasked");
         let challenges = challenge::parse("Basic realm=\"a\"");
@@ -230,7 +230,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_anonymous_are_asked_once() {
-        let authorizer = authorizer(Chain::new());
+        let authorizer = authorizer("other.example");
         let challenges = challenge::parse("Basic realm=\"a\"");
         let none = authorizer.header(&[]).await.unwrap();
         assert!(authorizer.refused(&none, &challenges, &[]).await.unwrap());

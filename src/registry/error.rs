@@ -231,7 +231,8 @@ impl RegistryError {
             }
             Kind::ScopeRefused { .. }
             | Kind::Unauthorized
-            | Kind::Token(TokenError::NoCredentials { .. } | TokenError::WrongCredentials { .. }) => {
+            | Kind::Token(TokenError::NoCredentials { .. } | TokenError::WrongCredentials { .. }) =>
+            {
                 format!(
                     "log in with `docker login {host}`, or set `BK_SYNC_REGISTRY_USERNAME` and \
                  `BK_SYNC_REGISTRY_PASSWORD`"

@@ -154,6 +154,10 @@ pub struct ImagePush<'a> {
     pub graph: &'a Graph,
     /// Where its blobs are read.
     pub source: &'a dyn BlobSource,
+    /// What became already of blobs of the first target.
+    pub delivered: &'a BTreeMap<String, Outcome>,
+    /// Repositories that the image's base images come from, by registry.
+    pub bases: &'a BTreeMap<String, Vec<String>>,
     /// Where blobs were seen before.
     pub places: &'a Mutex<Places>,
     /// What failures may cost.
@@ -191,13 +195,16 @@ impl ImagePush<'_> {
     /// The first that failed for good; the others are given up then.
     pub async fn run(&self, targets: &[Target]) -> Result<Tally, ImagePushError> {
         let tally = Mutex::new(Tally::default());
-        let mut hosts: BTreeMap<&str, Vec<&Target>> = BTreeMap::new();
-        for target in targets {
-            hosts.entry(target.repository.server().host().as_str()).or_default().push(target);
+        let mut hosts: BTreeMap<&str, Vec<(usize, &Target)>> = BTreeMap::new();
+        for (at, target) in targets.iter().enumerate() {
+            let host = target.repository.server().host().as_str();
+            hosts.entry(host).or_default().push((at, target));
         }
+        let none = BTreeMap::new();
         let each = hosts.into_values().map(async |targets| {
-            for target in targets {
-                let done = self.to_one(target, &tally).await;
+            for (at, target) in targets {
+                let delivered = if at == 0 { self.delivered } else { &none };
+                let done = self.to_one(target, delivered, &tally).await;
                 done.map_err(|error| ImagePushError { reference: shown(target), error })?;
             }
             Ok(())
@@ -207,7 +214,12 @@ impl ImagePush<'_> {
         Ok(tally)
     }
 
-    async fn to_one(&self, target: &Target, tally: &Mutex<Tally>) -> Result<(), RegistryError> {
+    async fn to_one(
+        &self,
+        target: &Target,
+        delivered: &BTreeMap<String, Outcome>,
+        tally: &Mutex<Tally>,
+    ) -> Result<(), RegistryError> {
         let Some(root) = self.graph.root() else { return Ok(()) };
         let repository = &target.repository;
         // One look at what the tag names now tells of most blobs at once.
@@ -216,8 +228,13 @@ impl ImagePush<'_> {
             None => self.persist(async || repository.manifest(&root.digest).await).await?,
         };
         let there = self.learn(repository, held.as_ref()).await?;
+        let (done, rest): (Vec<_>, Vec<_>) =
+            self.graph.blobs.iter().partition(|blob| delivered.contains_key(&blob.digest));
+        for blob in done {
+            delivered.get(&blob.digest).iter().for_each(|outcome| count(tally, **outcome, 1));
+        }
         let (known, unknown): (Vec<_>, Vec<_>) =
-            self.graph.blobs.iter().partition(|blob| there.blobs.contains(&blob.digest));
+            rest.into_iter().partition(|blob| there.blobs.contains(&blob.digest));
         for blob in &known {
             self.tell_existing(blob);
         }
@@ -279,15 +296,7 @@ impl ImagePush<'_> {
         stream::iter(blobs)
             .map(Ok)
             .try_for_each_concurrent(BLOBS_AT_ONCE, async |blob| {
-                let candidates = {
-                    let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-                    places.candidates(
-                        repository.server().host().as_str(),
-                        &blob.digest,
-                        repository.name(),
-                        CANDIDATES,
-                    )
-                };
+                let candidates = self.candidates(repository, &blob.digest);
                 let transfer = Transfer {
                     repository,
                     source: self.source,
@@ -302,6 +311,21 @@ impl ImagePush<'_> {
                 Ok(())
             })
             .await
+    }
+
+    /// Repositories of the same registry that may have a blob: those where it was seen, else those
+    /// of the base images.
+    fn candidates(&self, repository: &Repository, digest: &str) -> Vec<String> {
+        let host = repository.server().host().as_str();
+        let seen = {
+            let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            places.candidates(host, digest, repository.name(), CANDIDATES)
+        };
+        if !seen.is_empty() {
+            return seen;
+        }
+        let bases = self.bases.get(host).into_iter().flatten();
+        bases.filter(|base| base.as_str() != repository.name()).take(CANDIDATES).cloned().collect()
     }
 
     /// What a repository has for certain, by the document that it holds under a tag: a registry

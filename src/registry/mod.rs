@@ -28,6 +28,7 @@ pub use repository::Repository;
 pub use retry::RetryBudget;
 pub use server::{Reach, Server, Traffic};
 pub use source::{BlobSource, ByteStream, SourceError, digest, hex, whole};
+pub use transfer::{Delivery, Outcome};
 
 /// Blobs that are sent to one registry at a time, where nobody says otherwise.
 pub const PARALLEL: usize = 6;

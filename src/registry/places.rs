@@ -9,6 +9,9 @@ const REPOSITORIES: usize = 4;
 /// Blobs that are remembered; the ones longest unseen are forgotten.
 const BLOBS: usize = 4096;
 
+/// What was noted within so many notes need not be noted again.
+const REFRESH: u64 = 1024;
+
 /// The memory.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Places {
@@ -39,10 +42,15 @@ impl Places {
 
     /// Remembers that `repository` at `host` has `digest`.
     pub fn note(&mut self, host: &str, digest: &str, repository: &str) {
-        self.clock += 1;
-        let clock = self.clock;
         let seen = self.hosts.entry(host.to_owned()).or_default();
         let seen = seen.entry(digest.to_owned()).or_default();
+        if seen.repositories.first().is_some_and(|latest| latest == repository)
+            && self.clock.saturating_sub(seen.last) < REFRESH
+        {
+            return;
+        }
+        self.clock += 1;
+        let clock = self.clock;
         seen.last = clock;
         seen.repositories.retain(|known| known != repository);
         seen.repositories.insert(0, repository.to_owned());

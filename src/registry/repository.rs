@@ -56,6 +56,22 @@ impl Repository {
         self.server.url(&format!("{}/{rest}", self.name)).await
     }
 
+    /// Gets ready to write here: the registry is reached and a token is got. What fails is met again
+    /// when it matters.
+    pub async fn get_ready(&self) {
+        let ready = async {
+            self.server.url("").await?;
+            let header = self.server.authorizer().header(&self.write_scopes()).await;
+            header.map(drop).map_err(|error| {
+                let words = error.to_string();
+                self.error("get a token", Kind::Token(error), &words)
+            })
+        };
+        if let Err(error) = ready.await {
+            tracing::debug!(%error, "a registry is not ready yet");
+        }
+    }
+
     /// The size of a blob; none where it is not here.
     ///
     /// # Errors

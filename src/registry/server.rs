@@ -69,10 +69,19 @@ pub struct Server {
     warnings: Mutex<Vec<String>>,
     questions: Semaphore,
     pub(super) transfers: Semaphore,
-    /// The largest body of a PATCH that this registry takes, once it has refused a larger one.
-    pub(super) cap: Mutex<Option<u64>>,
+    /// What it has taught us about bodies.
+    pub(super) limits: Mutex<Limits>,
     /// The best rate of an upload so far, in bytes a second.
     pub(super) best_rate: AtomicU64,
+}
+
+/// What a registry has taught us about the bodies that it takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Limits {
+    /// The largest part of a blob, once it has refused a larger one.
+    pub(super) part: Option<u64>,
+    /// Whether it has refused a large blob in one piece.
+    pub(super) no_whole: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -161,7 +170,7 @@ impl Server {
             warnings: Mutex::default(),
             questions: Semaphore::new(QUESTIONS),
             transfers: Semaphore::new(transfers),
-            cap: Mutex::default(),
+            limits: Mutex::default(),
             best_rate: AtomicU64::new(0),
         })
     }

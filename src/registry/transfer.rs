@@ -38,13 +38,49 @@ const ODDITIES: u32 = 3;
 
 /// What became of a blob.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Outcome {
+pub enum Outcome {
     /// It was there.
     Existing,
     /// It was taken from another repository.
     Mounted,
     /// It was sent.
     Uploaded,
+}
+
+/// One blob on its way, by itself.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Where it goes.
+    pub repository: Repository,
+    /// Its digest.
+    pub digest: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Repositories of the same registry that may have it, the likeliest first.
+    pub candidates: Vec<String>,
+    /// What failures may cost.
+    pub budget: RetryBudget,
+    /// Who hears of the progress.
+    pub events: Events,
+}
+
+impl Delivery {
+    /// Brings the blob there, reading it out of `source` only where it has to be sent.
+    ///
+    /// # Errors
+    /// It could not be brought there for good.
+    pub async fn run(&self, source: &dyn BlobSource) -> Result<Outcome, RegistryError> {
+        let transfer = Transfer {
+            repository: &self.repository,
+            source,
+            digest: &self.digest,
+            size: self.size,
+            candidates: self.candidates.clone(),
+            budget: self.budget,
+            events: &self.events,
+        };
+        transfer.run().await
+    }
 }
 
 /// A blob and where it goes.
@@ -81,7 +117,9 @@ struct Course {
     reached: u64,
     /// Bytes of the last body that was sent.
     last_body: u64,
-    /// It keeps nothing of a body that was cut.
+    /// Whether it was the whole blob.
+    last_whole: bool,
+    /// The registry keeps nothing of a body that was cut.
     forgetful: bool,
     was_sent: bool,
     slow_changes: u32,
@@ -102,6 +140,7 @@ impl Transfer<'_> {
             began: Instant::now(),
             reached: 0,
             last_body: 0,
+            last_whole: false,
             forgetful: false,
             was_sent: false,
             slow_changes: 0,
@@ -192,14 +231,7 @@ impl Transfer<'_> {
                 Err(error) => Err((State::Ask(upload), error)),
             };
         }
-        let cap = *server.cap.lock().unwrap_or_else(PoisonError::into_inner);
-        let cap = match (cap, course.forgetful) {
-            (Some(cap), true) => Some(cap.min(PART)),
-            (None, true) => Some(PART),
-            (cap, false) => cap,
-        };
-        let whole = upload.offset == 0 && cap.is_none_or(|cap| left <= cap);
-        let length = cap.map_or(left, |cap| cap.min(left));
+        let (whole, length) = self.form(&upload, left, course);
         let stream = match self.source.open(self.digest, upload.offset).await {
             Ok(stream) => stream,
             Err(error) => {
@@ -228,6 +260,28 @@ impl Transfer<'_> {
             }
             Err(error) => Err((State::Ask(upload), error)),
         }
+    }
+
+    /// Whether the blob goes in one request that also closes the upload, and how many bytes go.
+    ///
+    /// What is small goes whole. What is large goes as one part, since registries keep what arrived
+    /// of a part that is cut, and forget all of an upload that is cut while it is closed. A
+    /// registry that takes no large parts gets the blob whole, and one that has lost it that way
+    /// gets small parts.
+    fn form(&self, upload: &Upload, left: u64, course: &mut Course) -> (bool, u64) {
+        let limits = self.repository.server().limits.lock();
+        let limits = *limits.unwrap_or_else(PoisonError::into_inner);
+        let part = limits.part.unwrap_or(left).min(left);
+        let from_start = upload.offset == 0;
+        let is_small = from_start && left <= PART.min(part);
+        let only_whole = from_start && part < left && !limits.no_whole && !course.forgetful;
+        let (whole, length) = match (is_small || only_whole, course.forgetful) {
+            (true, _) => (true, left),
+            (false, true) => (false, part.min(PART)),
+            (false, false) => (false, part),
+        };
+        course.last_whole = whole;
+        (whole, length)
     }
 
     /// Waits for a request whose body is on its way, and gives it up where nothing moves, or far
@@ -319,10 +373,13 @@ impl Transfer<'_> {
                 return Ok(resume);
             }
             Kind::TooLarge | Kind::RangeRefused if course.last_body > SMALLEST_PART => {
-                self.shrink(course.last_body);
-                resume
+                self.shrink(course);
+                return Ok(resume);
             }
-            Kind::UploadLost if course.odd_unless_moving() => State::Look,
+            Kind::UploadLost if course.odd_unless_moving() => {
+                course.forgetful |= course.last_whole && course.last_body > PART;
+                State::Look
+            }
             Kind::DigestWrong | Kind::ForeignLocation | Kind::Refused | Kind::Malformed
                 if course.odd() =>
             {
@@ -342,6 +399,10 @@ impl Transfer<'_> {
             _ if error.is_transient() => resume,
             _ => return Err(error),
         };
+        // What refuses large bodies does not always wait to say so: it may just hang up.
+        if course.patience.failures() >= 2 && course.last_body > PART {
+            course.forgetful = true;
+        }
         let chance = rand::random::<f64>();
         match course.patience.failed(course.began.elapsed(), error.retry_after, chance) {
             Verdict::GiveUp => Err(error),
@@ -353,11 +414,16 @@ impl Transfer<'_> {
         }
     }
 
-    /// Learns from a body of `length` bytes that was too large.
-    fn shrink(&self, length: u64) {
-        let mut cap = self.repository.server().cap.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Learns from a body that was too large.
+    fn shrink(&self, course: &Course) {
+        let limits = self.repository.server().limits.lock();
+        let mut limits = limits.unwrap_or_else(PoisonError::into_inner);
+        if course.last_whole && course.last_body > PART {
+            limits.no_whole = true;
+        }
+        let length = course.last_body;
         let smaller = if length > PART { PART } else { (length / 2).max(SMALLEST_PART) };
-        *cap = Some(cap.map_or(smaller, |known| known.min(smaller)));
+        limits.part = Some(limits.part.map_or(smaller, |known| known.min(smaller)));
     }
 
     fn track(&self) -> Arc<Track> {

@@ -38,6 +38,12 @@ pub struct HostPort {
 }
 
 impl HostPort {
+    /// Whether it is on this machine.
+    pub fn is_loopback(&self) -> bool {
+        self.host == "localhost"
+            || self.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+
     /// Parses `HOST[:PORT]`, with `default` where there is no port.
     ///
     /// # Errors

@@ -113,6 +113,7 @@ fn help_says_what_there_is() {
       init      Write a bk-sync.toml from what is found here
       llb       Print the build graph of a Dockerfile
       plan      Say what `sync` would do, and touch nothing
+      push      Push an image that was built before
       rollback  Go back to the image before the last one that bk-sync set
       rollout   Set an image by its digest, and wait until its pods are proven
       status    Say what runs now, and whether it is what was last rolled out
@@ -202,6 +203,16 @@ fn help_of_build_lists_every_flag() {
                                       `DIR` for `type=local`, `-` for a tar archive on stdout
           --push-via <WHO>            Who talks to the registry [default: auto] [possible values: auto,
                                       builder, client]
+          --compression <TYPE>        How layers are compressed [default: gzip] [possible values:
+                                      estargz, gzip, uncompressed, zstd]
+          --compression-level <N>     How hard, as the type has it: 0-9 for gzip and estargz, 0-22 for
+                                      zstd
+          --force-compression         Compress layers anew that come compressed in another way, such as
+                                      those of a base image
+          --retry-budget <DURATION>   How long a blob is tried without getting further, such as `90s` or
+                                      `10m` [default: 5m]
+          --hold <WHERE>              Where an image that could not be pushed is held [default: builder]
+                                      [possible values: builder, layout]
           --metadata-file <FILE>      Write the build's metadata to FILE, as JSON
           --iidfile <FILE>            Write the image's digest to FILE
           --attest <SPEC>             Attach an attestation: `type=provenance|sbom[,…]`

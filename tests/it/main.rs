@@ -34,5 +34,6 @@ mod filesync_live;
 mod generated;
 mod graphs;
 mod progress;
+mod push;
 mod session;
 mod sync;

@@ -10,7 +10,7 @@ use crate::{
     diagnostic::{Diagnostic, Exit},
     engine,
     event::{Event, Events, Stage, Warning},
-    pipeline::{self, Built, Error, Inputs, login::Login},
+    pipeline::{self, Built, Error, Inputs, login::Login, push::PushSettings},
     plan::{BuildPlan, Context, Output, OutputKind, SyncPlan},
     record::{self, FileDigest, ImageRecord, ManifestRecord, Receipt},
 };
@@ -32,6 +32,8 @@ pub struct Parts {
     pub docker: Option<engine::Client>,
     /// Credentials for registries.
     pub login: Login,
+    /// How registries are pushed to.
+    pub push: PushSettings,
     /// Values of the variables that the build's secrets and the sinks' tokens are taken from.
     pub variables: BTreeMap<String, Secret>,
     /// Variables of the environment that hold secrets: children do not get them.
@@ -102,6 +104,7 @@ impl<'a> Real<'a> {
             ssh_agent: parts.ssh_agent.clone(),
             directory: parts.directory.clone(),
             state: parts.state.clone(),
+            push: parts.push.clone(),
             stdin: None,
             events: parts.events.clone(),
             cancel: cancel.clone(),

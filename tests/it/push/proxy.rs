@@ -1,0 +1,368 @@
+//! A proxy of ours in front of a real registry: passes everything on, counts it, and fails where a
+//! plan says so.
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
+use hyper::body::{Frame, Incoming};
+use hyper_util::rt::TokioIo;
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    sync::mpsc,
+};
+
+/// What goes wrong with one request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fault {
+    /// The connection ends on both sides after so many bytes of the body.
+    Cut(u64),
+    /// The registry gets so many bytes of the body and then an end; the client gets a 502.
+    Truncate(u64),
+    /// The registry does all of it, and the client never hears of it.
+    CutAnswer,
+    /// An answer that the registry did not give, after so many bytes of the body.
+    Status(u16, u64),
+    /// The same with headers.
+    StatusWith(u16, Vec<(&'static str, String)>),
+    /// After so many bytes, so few bytes a second.
+    Slow(u64, u64),
+    /// The answer's `Location` leads elsewhere.
+    Location(String),
+}
+
+/// A request as a plan sees it.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The method.
+    pub method: Method,
+    /// Path and query.
+    pub path: String,
+    /// The body's length, where it is said.
+    pub length: u64,
+    /// Requests of this method before it.
+    pub before: usize,
+}
+
+/// A request that went through.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The method.
+    pub method: Method,
+    /// Path and query.
+    pub path: String,
+    /// Bytes of the body that the registry was given.
+    pub bytes: u64,
+    /// The answer's status; none where none was given.
+    pub status: Option<u16>,
+    /// What went wrong with it.
+    pub fault: Option<Fault>,
+    /// Whether it carried credentials.
+    pub authorized: bool,
+}
+
+impl Seen {
+    /// Whether it is about an upload that is open.
+    pub fn is_upload(&self) -> bool {
+        self.path.contains("/blobs/uploads/") && self.method != Method::POST
+    }
+
+    /// The digest that an upload was closed with.
+    pub fn digest(&self) -> Option<String> {
+        let query = self.path.split_once('?')?.1;
+        let digest = query.split('&').find_map(|pair| pair.strip_prefix("digest="))?;
+        Some(digest.replace("%3A", ":").replace("%3a", ":"))
+    }
+}
+
+type Plan = dyn FnMut(&Asked) -> Option<Fault> + Send;
+
+/// The proxy; it ends when dropped.
+pub struct Proxy {
+    /// `host:port` where it listens.
+    pub address: String,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+#[derive(Clone)]
+struct Inner {
+    upstream: Arc<str>,
+    delay: Duration,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    plan: Arc<Mutex<Box<Plan>>>,
+}
+
+type Body = BoxBody<Bytes, io::Error>;
+
+impl Proxy {
+    /// In front of `upstream` (`host:port`), failing by `plan`.
+    pub fn start(
+        upstream: &str,
+        plan: impl FnMut(&Asked) -> Option<Fault> + Send + 'static,
+    ) -> Self {
+        Self::with_delay(upstream, Duration::ZERO, plan)
+    }
+
+    /// The same, each request late by `delay`.
+    pub fn with_delay(
+        upstream: &str,
+        delay: Duration,
+        plan: impl FnMut(&Asked) -> Option<Fault> + Send + 'static,
+    ) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let seen = Arc::default();
+        let inner = Inner {
+            upstream: upstream.into(),
+            delay,
+            seen: Arc::clone(&seen),
+            plan: Arc::new(Mutex::new(Box::new(plan))),
+        };
+        let listener = runtime.block_on(async {
+            let socket = TcpSocket::new_v4().unwrap();
+            // What is on its way when a connection is cut is small, so that a count means something.
+            socket.set_recv_buffer_size(64 << 10).unwrap();
+            socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+            socket.listen(128).unwrap()
+        });
+        let address = listener.local_addr().unwrap().to_string();
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let inner = inner.clone();
+                tokio::spawn(async move {
+                    let service = hyper::service::service_fn(move |request| {
+                        let inner = inner.clone();
+                        async move { inner.pass(request).await }
+                    });
+                    let connection = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service);
+                    // A connection that a plan has cut ends with an error.
+                    if let Err(error) = connection.await {
+                        tracing::debug!(%error, "cut");
+                    }
+                });
+            }
+        });
+        Self { address, seen, _runtime: runtime }
+    }
+
+    /// What went through so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Forgets what went through so far.
+    pub fn forget(&self) {
+        self.seen.lock().unwrap().clear();
+    }
+}
+
+fn cut(words: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, words.to_owned())
+}
+
+fn full(text: &str) -> Body {
+    Full::new(Bytes::copy_from_slice(text.as_bytes())).map_err(|never| match never {}).boxed()
+}
+
+impl Inner {
+    async fn pass(self, request: Request<Incoming>) -> Result<Response<Body>, io::Error> {
+        tokio::time::sleep(self.delay).await;
+        let path = request.uri().path_and_query().unwrap().to_string();
+        let length = request
+            .headers()
+            .get(header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .unwrap_or(0);
+        let (at, fault) = {
+            let mut seen = self.seen.lock().unwrap();
+            let before = seen.iter().filter(|one| one.method == *request.method()).count();
+            let asked = Asked { method: request.method().clone(), path, length, before };
+            let fault = (self.plan.lock().unwrap())(&asked);
+            seen.push(Seen {
+                method: asked.method,
+                path: asked.path,
+                bytes: 0,
+                status: None,
+                fault: fault.clone(),
+                authorized: request.headers().contains_key(header::AUTHORIZATION),
+            });
+            (seen.len() - 1, fault)
+        };
+        let answered = self.clone().answer(at, fault, request).await;
+        if let Ok(response) = &answered
+            && let Some(seen) = self.seen.lock().unwrap().get_mut(at)
+        {
+            seen.status = Some(response.status().as_u16());
+        }
+        answered
+    }
+
+    async fn answer(
+        self,
+        at: usize,
+        fault: Option<Fault>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, io::Error> {
+        let (parts, mut body) = request.into_parts();
+        let refuse = |status: u16, headers: &[(&'static str, String)]| {
+            let mut response = Response::builder().status(status);
+            for (name, value) in headers {
+                response = response.header(*name, value);
+            }
+            Ok(response.body(full("{\"errors\":[]}")).unwrap())
+        };
+        match &fault {
+            Some(Fault::StatusWith(status, headers)) => return refuse(*status, headers),
+            Some(Fault::Status(status, after)) => {
+                let mut left = *after;
+                while left > 0 {
+                    let Some(Ok(frame)) = body.frame().await else { break };
+                    left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len) as u64);
+                }
+                return refuse(*status, &[]);
+            }
+            _ => {}
+        }
+        let stream = TcpStream::connect(&*self.upstream).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let connection = tokio::spawn(connection);
+        let (chunks, receiver) = mpsc::channel::<Result<Frame<Bytes>, io::Error>>(1);
+        let outgoing = StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(receiver));
+        let outgoing = Request::from_parts(parts, outgoing);
+        let answer = tokio::spawn(async move { sender.send_request(outgoing).await });
+        let limit = match fault {
+            Some(Fault::Cut(after) | Fault::Truncate(after)) => after,
+            _ => u64::MAX,
+        };
+        let mut sent = 0_u64;
+        while sent < limit {
+            let Some(frame) = body.frame().await else { break };
+            let mut data = frame.map_err(broken)?.into_data().unwrap_or_default();
+            data.truncate(usize::try_from(limit - sent).unwrap_or(usize::MAX));
+            sent += data.len() as u64;
+            if let Some(Fault::Slow(after, rate)) = fault
+                && sent > after
+            {
+                let pause = data.len() as u64 * 1000 / rate;
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
+            if let Some(seen) = self.seen.lock().unwrap().get_mut(at) {
+                seen.bytes = sent;
+            }
+            if chunks.send(Ok(Frame::data(data))).await.is_err() {
+                break;
+            }
+        }
+        match fault {
+            Some(Fault::Cut(_)) => {
+                // What was passed on has arrived; the rest never does.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                connection.abort();
+                return Err(cut("as planned"));
+            }
+            Some(Fault::Truncate(_)) => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                connection.abort();
+                while let Some(Ok(_)) = body.frame().await {}
+                return refuse(502, &[]);
+            }
+            _ => drop(chunks),
+        }
+        let response = answer.await.map_err(|error| cut(&error.to_string()))?.map_err(broken)?;
+        if fault == Some(Fault::CutAnswer) {
+            if let Some(seen) = self.seen.lock().unwrap().get_mut(at) {
+                seen.status = Some(response.status().as_u16());
+            }
+            return Err(cut("as planned"));
+        }
+        let (mut parts, body) = response.into_parts();
+        if let Some(Fault::Location(to)) = &fault
+            && parts.headers.contains_key(header::LOCATION)
+        {
+            parts.headers.insert(header::LOCATION, to.parse().unwrap());
+        }
+        parts.headers = hop_by_hop(parts.headers);
+        let body = body.map_err(broken).boxed();
+        Ok(Response::from_parts(parts, body))
+    }
+}
+
+fn hop_by_hop(mut headers: HeaderMap) -> HeaderMap {
+    headers.remove(header::CONNECTION);
+    headers
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it fits `map_err`")]
+fn broken(error: hyper::Error) -> io::Error {
+    cut(&error.to_string())
+}
+
+/// A server that takes connections and answers every request with `404`, to see who sends what
+/// to a stranger.
+pub fn stranger() -> Proxy {
+    Proxy::start("127.0.0.1:9", |_| Some(Fault::StatusWith(404, Vec::new())))
+}
+
+#[test]
+fn the_proxy_passes_on_what_it_is_not_told_to_break() {
+    let registry = crate::bed::registry();
+    let proxy = Proxy::start(registry, |asked| {
+        (asked.before == 1).then(|| Fault::StatusWith(503, vec![("retry-after", "7".to_owned())]))
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for expected in [StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE, StatusCode::OK] {
+            let stream = TcpStream::connect(&proxy.address).await.unwrap();
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+            let connection = tokio::spawn(connection);
+            let request = Request::builder()
+                .uri("/v2/")
+                .header(header::HOST, &proxy.address)
+                .body(full(""))
+                .unwrap();
+            let response = sender.send_request(request).await.unwrap();
+            assert_eq!(response.status(), expected);
+            let chunks: Vec<_> = response.into_body().into_data_stream().collect().await;
+            drop(chunks);
+            connection.abort();
+        }
+    });
+    let statuses: Vec<_> = proxy.seen().iter().map(|seen| seen.status).collect();
+    assert_eq!(statuses, [Some(200), Some(503), Some(200)]);
+}
+
+/// A tool of `bench/push.sh`: listens until the file with its address is gone.
+#[test]
+#[ignore = "no test, but the proxy of bench/push.sh"]
+#[expect(clippy::disallowed_methods, reason = "the bench's knobs are no settings of the program")]
+fn for_the_bench() {
+    use rand::Rng as _;
+    let kind = std::env::var("BK_SYNC_BENCH_PROXY").expect("late or cutting");
+    let file = std::env::var("BK_SYNC_BENCH_ADDRESS").expect("a file for the address");
+    let (delay, is_cutting) = match kind.as_str() {
+        "late" => (Duration::from_millis(80), false),
+        _ => (Duration::ZERO, true),
+    };
+    let proxy = Proxy::with_delay(crate::bed::registry(), delay, move |asked| {
+        let mut chance = rand::rng();
+        (is_cutting && chance.random_range(0..100) == 0)
+            .then(|| Fault::Cut(chance.random_range(0..=asked.length)))
+    });
+    std::fs::write(&file, &proxy.address).expect("the address is written");
+    while std::path::Path::new(&file).exists() {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
