@@ -6,8 +6,9 @@ use crate::{
     proto::{
         containerd::services::content::v1::{ReadContentRequest, content_client::ContentClient},
         moby::buildkit::v1::{
-            DiskUsageRequest, ListWorkersRequest, PruneRequest, SolveRequest, StatusRequest,
-            StatusResponse, UsageRecord, control_client::ControlClient, types::WorkerRecord,
+            BuildHistoryRecord, BuildHistoryRequest, DiskUsageRequest, ListWorkersRequest,
+            PruneRequest, SolveRequest, StatusRequest, StatusResponse, UsageRecord,
+            control_client::ControlClient, types::WorkerRecord,
         },
     },
 };
@@ -97,6 +98,24 @@ impl Control {
             .and_then(|stamp| status::Skew::measure(stamp, SystemTime::now()))
             .unwrap_or_default();
         Ok(StatusStream { stream: answer.into_inner(), skew })
+    }
+
+    /// What the builder keeps of the build `build_id`, which has ended. None where it keeps nothing.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn history(&self, build_id: &str) -> Result<Option<BuildHistoryRecord>, Failure> {
+        let request = BuildHistoryRequest {
+            r#ref: build_id.to_owned(),
+            early_exit: true,
+            ..BuildHistoryRequest::default()
+        };
+        let mut events = self.client.clone().listen_build_history(request).await?.into_inner();
+        let mut found = None;
+        while let Some(event) = events.message().await? {
+            found = event.record.or(found);
+        }
+        Ok(found)
     }
 
     /// The blob `digest` out of the builder's store, whole. None where it is larger than `limit`

@@ -117,9 +117,12 @@ impl Gateway {
     /// # Errors
     /// The builder lacks something that the graph needs, or refused it.
     pub async fn solve(&self, solve: Solve) -> Result<BuildResult, Failure> {
-        if let Some(definition) = &solve.definition {
+        let mut solve = solve;
+        if let Some(definition) = &mut solve.definition {
             self.check_capabilities(definition)?;
+            leave_out_empty_places(definition);
         }
+        solve.inputs.values_mut().for_each(leave_out_empty_places);
         let evaluate_inline = self.capabilities.has_frontend("gateway.solve.evaluate");
         let request = SolveRequest {
             definition: solve.definition,
@@ -293,6 +296,11 @@ impl Gateway {
     /// # Errors
     /// The call failed.
     pub async fn warn(&self, warning: WarnRequest) -> Result<(), Failure> {
+        let mut warning = warning;
+        let source = warning.info.as_mut().and_then(|info| info.definition.as_mut());
+        if let Some(definition) = source {
+            leave_out_empty_places(definition);
+        }
         if self.capabilities.has_frontend("gateway.warnings") {
             self.client.clone().warn(self.request(warning)).await?;
         }
@@ -340,6 +348,16 @@ impl Gateway {
     }
 }
 
+/// Leaves out the places of ops that have none. In a map of the wire, our encoder leaves out a value
+/// that is empty, where Go's writes it; a builder takes what is left out for a null pointer, and ends
+/// with all of its builds when such an op fails.
+fn leave_out_empty_places(definition: &mut pb::Definition) {
+    let Some(source) = &mut definition.source else { return };
+    source.locations.retain(|_, places| !places.locations.is_empty());
+    let inner = source.infos.iter_mut().filter_map(|info| info.definition.as_mut());
+    inner.for_each(leave_out_empty_places);
+}
+
 /// The ids of the results in `result`, less those that are empty (a scratch image).
 pub fn references(result: &BuildResult) -> Vec<String> {
     use crate::proto::moby::buildkit::v1::frontend::result::Result as Kind;
@@ -351,4 +369,33 @@ pub fn references(result: &BuildResult) -> Vec<String> {
         Some(Kind::Refs(map)) => map.refs.values().map(|reference| reference.id.clone()).collect(),
     };
     ids.into_iter().filter(|id| !id.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn an_op_without_a_place_is_not_spoken_of() {
+        let some = pb::Locations { locations: vec![pb::Location::default()] };
+        let places = BTreeMap::from([
+            ("sha256:a".to_owned(), some),
+            ("sha256:b".to_owned(), pb::Locations::default()),
+        ]);
+        let source = |locations, infos| Some(pb::Source { locations, infos });
+        let inner = pb::Definition {
+            source: source(places.clone(), Vec::new()),
+            ..pb::Definition::default()
+        };
+        let info = pb::SourceInfo { definition: Some(inner), ..pb::SourceInfo::default() };
+        let mut definition =
+            pb::Definition { source: source(places, vec![info]), ..pb::Definition::default() };
+        leave_out_empty_places(&mut definition);
+        let outer = definition.source.unwrap();
+        let keys = |source: &pb::Source| source.locations.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(keys(&outer), ["sha256:a"]);
+        let inner = outer.infos[0].definition.as_ref().unwrap().source.as_ref().unwrap();
+        assert_eq!(keys(inner), ["sha256:a"]);
+    }
 }

@@ -1,5 +1,11 @@
 //! `build`.
 
+mod reproducible;
+mod variables;
+
+pub(super) use reproducible::{path as lock_path, read as read_lock};
+pub(super) use variables::{cache_defaults, tell_checkout};
+
 use super::{arguments::GlobalArguments, environment::Environment};
 use crate::{
     config::{
@@ -9,7 +15,7 @@ use crate::{
     diagnostic::{Diagnostic, Exit},
     plan::{
         AgentForward, BuildPlan, Context, FrontendChoice, NamedContext, Network, Output,
-        OutputKind, OutputTarget, PushVia, SecretSource, SecretSpec,
+        OutputKind, OutputTarget, Pinning, PushVia, SecretSource, SecretSpec,
     },
 };
 use clap::{Args, ValueEnum, builder::BoolishValueParser};
@@ -42,7 +48,7 @@ pub(super) struct BuildArguments {
     /// Where the files of the build come from
     #[arg(value_name = "CONTEXT")]
     context: Option<String>,
-    /// The Dockerfile: a path, or `-` for stdin [default: CONTEXT/Dockerfile]
+    /// The Dockerfile: a path, `-` for stdin, or an http(s) URL [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     file: Option<String>,
     /// A reference for the image: `[REGISTRY/]REPOSITORY[:TAG]`
@@ -88,6 +94,10 @@ pub(super) struct BuildArguments {
     /// Who talks to the registry
     #[arg(long, value_name = "WHO", default_value = "auto", help_heading = "Output options")]
     push_via: PushViaChoice,
+    /// Give the same digest for the same inputs, on any machine at any time; the image is dated EPOCH,
+    /// in seconds since 1970 [default: `SOURCE_DATE_EPOCH`, else 0]
+    #[arg(long, value_name = "EPOCH", help_heading = "Output options", num_args = 0..=1, require_equals = true, default_missing_value = "", allow_hyphen_values = true)]
+    reproducible: Option<String>,
     /// Write the build's metadata to FILE, as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output options")]
     metadata_file: Option<PathBuf>,
@@ -122,9 +132,25 @@ pub(super) struct BuildArguments {
     #[arg(long, value_name = "SPEC", help_heading = "Cache options")]
     cache_to: Vec<String>,
 
+    /// Answer a question about the Dockerfile instead of building it
+    #[arg(
+        long,
+        value_name = "QUESTION",
+        default_value = "build",
+        hide_default_value = true,
+        help_heading = "Question options"
+    )]
+    call: Call,
+    /// Short for `--call check`
+    #[arg(long, help_heading = "Question options", conflicts_with = "call")]
+    check: bool,
+
     /// Who compiles the Dockerfile
     #[arg(long, value_name = "WHO", default_value = "auto", help_heading = "Step options")]
     frontend: FrontendArgument,
+    /// What may be read and what is read in its place: a JSON file, as buildctl reads it
+    #[arg(long, value_name = "FILE", help_heading = "Step options")]
+    source_policy: Option<PathBuf>,
     /// Grant an entitlement: `network.host`, `security.insecure`, `device[=NAME]`
     #[arg(long, value_name = "NAME", help_heading = "Step options")]
     allow: Vec<String>,
@@ -160,6 +186,19 @@ enum FrontendArgument {
     Daemon,
     /// This process
     Native,
+}
+
+/// `--call`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum Call {
+    /// Build it
+    Build,
+    /// Look for mistakes; end with 2 where there are some
+    Check,
+    /// List the arguments, secrets and mounts that the target takes
+    Outline,
+    /// List the stages that can be built
+    Targets,
 }
 
 /// `--push-via`.
@@ -203,6 +242,11 @@ impl BuildArguments {
         matches!(self.frontend, FrontendArgument::Daemon)
     }
 
+    /// What is asked in the place of a build.
+    pub(super) fn call(&self) -> Call {
+        if self.check { Call::Check } else { self.call }
+    }
+
     /// The plan that the arguments, the config file and the environment make together.
     pub(super) fn request(
         self,
@@ -212,7 +256,7 @@ impl BuildArguments {
     ) -> Result<Request, Box<Diagnostic>> {
         let environment = surroundings.environment;
         let variable = |name: &str| environment.text(name);
-        let settings = BuildSettings::resolve(
+        let mut settings = BuildSettings::resolve(
             BuildOverrides {
                 context: self.context.clone(),
                 file: self.file.clone(),
@@ -229,6 +273,19 @@ impl BuildArguments {
             variable,
         )?;
 
+        if settings.platforms.value.is_empty()
+            && let Some(text) = environment.non_empty("DOCKER_DEFAULT_PLATFORM")
+        {
+            settings.platforms.origin = Origin::Environment("DOCKER_DEFAULT_PLATFORM");
+            settings.platforms.value = values::platforms(&text)
+                .map_err(|error| refused("DOCKER_DEFAULT_PLATFORM", error))?;
+        }
+        variables::epoch(&mut settings.args, environment);
+        let reproducible = reproducible::epoch(self.reproducible.as_deref(), &mut settings.args)?;
+        let pinning = match reproducible {
+            Some(_) => Pinning::Locked(reproducible::read(&reproducible::path(config))?),
+            None => Pinning::Off,
+        };
         let chosen = settings.clone();
         let context = Self::context(&settings.context)?;
         let outputs = self.outputs(surroundings)?;
@@ -290,6 +347,16 @@ impl BuildArguments {
             },
             iid_file: self.iidfile,
             metadata_file: self.metadata_file,
+            metadata: variables::metadata(environment)?,
+            no_default_attestations: variables::switch(
+                environment,
+                "BUILDX_NO_DEFAULT_ATTESTATIONS",
+                false,
+            )?,
+            source_policy: variables::source_policy(self.source_policy.as_deref(), environment)?,
+            checkout: None,
+            reproducible,
+            pinning,
             context,
         };
         contradictions(&plan)?;
@@ -466,6 +533,13 @@ fn contradictions(plan: &BuildPlan) -> Result<(), Box<Diagnostic>> {
             "leave `--push` out, or add `--output type=image`",
         ));
     }
+    let wants_bill = plan.attestations.get("sbom").is_some_and(Option::is_some);
+    if wants_bill && plan.frontend == FrontendChoice::Native {
+        return Err(usage(
+            "only a frontend on the builder can scan the stages for `--sbom`",
+            "leave `--frontend native` out",
+        ));
+    }
     if plan.push && plan.load && plan.outputs.is_empty() {
         return Err(usage(
             "`--push` and `--load` are two outputs",
@@ -518,6 +592,12 @@ fn each<T>(
 
 fn refused(flag: &'static str, error: ValueError) -> Box<Diagnostic> {
     usage(format!("`{flag}`: {}", error.problem), error.hint).with_detail("flag", flag).into()
+}
+
+/// A file that a flag or a variable names and that cannot be read.
+fn refused_file(name: &str, path: &Path, error: &dyn std::error::Error) -> Box<Diagnostic> {
+    let message = format!("`{name}`: cannot read `{}`: {error}", path.display());
+    usage(message, "name a file of the right form").with_detail("flag", name).into()
 }
 
 fn usage(message: impl Into<String>, fix: impl Into<String>) -> Box<Diagnostic> {

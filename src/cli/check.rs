@@ -40,6 +40,11 @@ pub(super) struct CheckArguments {
 }
 
 impl CheckArguments {
+    /// A check that warnings fail.
+    pub(super) fn strict(build: BuildArguments) -> Self {
+        Self { build, imagined: ImaginedArguments::default(), error: true, skip: Vec::new() }
+    }
+
     /// Checks, and writes what was found.
     pub(super) fn run(
         self,

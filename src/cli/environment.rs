@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 /// The variables that mean something to bk-sync, with what they mean. `--help` shows this table.
 /// Besides these, `--build-arg NAME`, `--secret env=NAME` and `{env.NAME}` read what they name.
-pub const VARIABLES: [(&str, &str); 15] = [
+pub const VARIABLES: [(&str, &str); 26] = [
     ("BK_SYNC_BUILDER", "the builder's address, where `--builder` is not given"),
     ("BUILDKIT_HOST", "the same, as buildctl reads it"),
     ("DOCKER_HOST", "the Docker to use where no builder is named"),
@@ -16,6 +16,23 @@ pub const VARIABLES: [(&str, &str); 15] = [
     ("BK_SYNC_REGISTRY_USERNAME", "the user for the registry that is pushed to"),
     ("BK_SYNC_REGISTRY_PASSWORD", "that user's password or token"),
     ("BUILDKIT_PROGRESS", "what `--progress` is where it is not given"),
+    (
+        "DOCKER_DEFAULT_PLATFORM",
+        "the platform, where neither `--platform` nor the config names one",
+    ),
+    ("SOURCE_DATE_EPOCH", "the build argument of that name, where it is not given"),
+    ("BUILDX_NO_DEFAULT_ATTESTATIONS", "no provenance where nobody asks for it"),
+    (
+        "BUILDX_METADATA_PROVENANCE",
+        "`min`, `max` or `disabled`: what `--metadata-file` tells of it",
+    ),
+    ("BUILDX_METADATA_WARNINGS", "tell `--metadata-file` of the build's warnings"),
+    ("BUILDX_GIT_INFO", "`false` to keep the commit out of the provenance"),
+    ("BUILDX_GIT_LABELS", "`1` or `full`: label the image with the commit"),
+    ("BUILDX_GIT_CHECK_DIRTY", "mark a commit with changes as `-dirty` there"),
+    ("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", "what `--source-policy` is where it is not given"),
+    ("ACTIONS_RUNTIME_TOKEN", "with `ACTIONS_RESULTS_URL`, what caches of type `gha` need"),
+    ("AWS_ACCESS_KEY_ID", "with `AWS_SECRET_ACCESS_KEY`, what caches of type `s3` need"),
     ("BK_SYNC_LOG", "what to log to stderr, as tracing filters are written"),
     ("KUBECONFIG", "kubeconfigs for `rollout`, `rollback` and `status`, else `~/.kube/config`"),
     ("SSH_AUTH_SOCK", "the agent that `--ssh default` forwards"),

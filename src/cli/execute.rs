@@ -2,8 +2,13 @@
 //! says how it ended.
 
 use super::{
-    arguments::GlobalArguments, build::Request, credentials, environment::Environment, screen,
-    signal::Signals, tls,
+    arguments::GlobalArguments,
+    build::{self, Request},
+    credentials,
+    environment::Environment,
+    screen,
+    signal::Signals,
+    tls,
 };
 use crate::{
     buildkit::{
@@ -167,6 +172,7 @@ impl Run<'_> {
             connect_time: Some(began.elapsed()),
             docker: loading_docker(&options.docker),
             login: Login::new(chain, tokens, self.events.clone()),
+            cache_defaults: build::cache_defaults(self.plan, self.environment),
             variables: variables(self.plan, self.environment),
             ssh_agent: self.environment.path("SSH_AUTH_SOCK"),
             directory: PathBuf::from("."),

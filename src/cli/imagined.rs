@@ -2,7 +2,7 @@
 //! imagined.
 
 use super::{
-    build::{BuildArguments, Surroundings},
+    build::{BuildArguments, Request, Surroundings},
     execute,
 };
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
         self,
         imagined::{self, Assumptions, Failed, Images, Imagined, Looked},
     },
-    plan::{BuildPlan, Context},
+    plan::{BuildPlan, Context, Pinning},
 };
 use clap::Args;
 use serde::de::DeserializeOwned;
@@ -22,7 +22,7 @@ use std::{
 use tokio::io::AsyncRead;
 
 /// What the builder is imagined to be like.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Builder options")]
 pub(super) struct ImaginedArguments {
     /// Base images out of FILE (JSON: `{"REF": {"digest": "…", "platforms": {"OS/ARCH": CONFIG}}}`);
@@ -46,13 +46,7 @@ impl ImaginedArguments {
         surroundings: execute::Surroundings<'_>,
         checks: bool,
     ) -> Result<Looked, Box<Diagnostic>> {
-        let execute::Surroundings { global, config, environment, .. } = surroundings;
-        // No output is made, so that none can be in the way.
-        let request = build.request(
-            global,
-            config,
-            Surroundings { environment, stdout_is_terminal: false, stdout_is_json: false },
-        )?;
+        let request = request(build, surroundings)?;
         let Some(images) = &self.images else {
             let look = async |plan: &BuildPlan, inputs| pipeline::look(plan, inputs, checks).await;
             return execute::run(&request, surroundings, look).map(|(looked, _)| looked);
@@ -87,6 +81,31 @@ impl ImaginedArguments {
             self.session_id.clone().unwrap_or_else(crate::buildkit::session::random_id);
         Ok(Imagined { images, assumptions, session_id })
     }
+}
+
+/// Makes the graphs of what `build` describes on a real builder, with each image held by its digest.
+pub(super) fn look_pinned(
+    build: BuildArguments,
+    surroundings: execute::Surroundings<'_>,
+) -> Result<Looked, Box<Diagnostic>> {
+    let mut request = request(build, surroundings)?;
+    request.plan.pinning = Pinning::Open;
+    request.plan.reproducible = None;
+    let look = async |plan: &BuildPlan, inputs| pipeline::look(plan, inputs, false).await;
+    execute::run(&request, surroundings, look).map(|(looked, _)| looked)
+}
+
+/// What `build` asks for. No output is made of it, so that none can be in the way.
+fn request(
+    build: BuildArguments,
+    surroundings: execute::Surroundings<'_>,
+) -> Result<Request, Box<Diagnostic>> {
+    let execute::Surroundings { global, config, environment, .. } = surroundings;
+    build.request(
+        global,
+        config,
+        Surroundings { environment, stdout_is_terminal: false, stdout_is_json: false },
+    )
 }
 
 fn read<T: DeserializeOwned>(flag: &'static str, path: &Path) -> Result<T, Box<Diagnostic>> {

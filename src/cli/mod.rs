@@ -17,6 +17,8 @@ mod history;
 mod imagined;
 mod init;
 mod llb;
+mod lock;
+mod question;
 mod rollback;
 mod rollout;
 mod screen;
@@ -58,6 +60,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
     let outcome = prepare(global, reads_config).and_then(|config| match parsed.command {
         Command::Builder(builder) => builder.run(global, config.as_ref(), environment, printer),
         Command::Init(init) => init.run(global.config.as_deref(), environment, printer),
+        Command::Build(build) if build.call() != build::Call::Build => {
+            question::answer(*build, global, config.as_ref(), environment, printer)
+        }
         Command::Build(build) => {
             let surroundings = build::Surroundings {
                 environment,
@@ -65,7 +70,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
                 stdout_is_json: printer.format() == Format::Json,
             };
             let config = config.as_ref();
-            let request = build.request(global, config, surroundings)?;
+            let mut request = build.request(global, config, surroundings)?;
+            build::tell_checkout(&mut request.plan, environment)?;
             let surroundings = execute::Surroundings { global, config, environment, printer };
             execute::build(&request, surroundings)
         }
@@ -75,6 +81,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         }
         Command::History(history) => history.run(environment, printer),
         Command::Llb(llb) => llb.run(global, config.as_ref(), environment, printer),
+        Command::Lock(lock) => lock.run(global, config.as_ref(), environment, printer),
         Command::Rollback(back) => back.run(global, config.as_ref(), environment, printer),
         Command::Rollout(rollout) => rollout.run(global, config.as_ref(), environment, printer),
         Command::Status(status) => status.run(global, config.as_ref(), environment, printer),

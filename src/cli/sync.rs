@@ -322,6 +322,7 @@ fn run(
         docker: execute::loading_docker(&options.docker),
         options,
         login: Login::new(chain, tokens, events.clone()),
+        cache_defaults: build::cache_defaults(&plan.build, environment),
         variables: variables(plan, environment),
         secrets: secret_variables(plan, config),
         ssh_agent: environment.path("SSH_AUTH_SOCK"),

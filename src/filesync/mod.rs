@@ -7,6 +7,7 @@
 //! Nothing here knows a socket or a runtime. Packets go in and out as values; whoever drives the
 //! machines owns the threads and the wire.
 
+pub mod alike;
 pub mod follow;
 pub mod ledger;
 pub mod mode;

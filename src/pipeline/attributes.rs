@@ -1,13 +1,12 @@
 //! A plan as a frontend reads it: attributes, in the words that every BuildKit frontend knows.
 //! Nothing secret goes in here, because builders keep them in their history.
 
-use super::{builder::Builder, error::Refusal};
+use super::{builder::Builder, caches::import_list, error::Refusal};
 use crate::{
     buildkit::capabilities::Capabilities,
-    llb::Platform,
+    llb::{Platform, caps},
     plan::{BuildPlan, Network},
 };
-use serde::Serialize;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -18,7 +17,10 @@ pub type Attributes = BTreeMap<String, String>;
 
 /// The attestation that every image gets unless the user says otherwise, as buildx adds it: what
 /// the image was built from, where an exporter can put that into the image.
-const DEFAULT_PROVENANCE: &str = "mode=min,inline-only=true";
+pub(super) const DEFAULT_PROVENANCE: &str = "mode=min,inline-only=true";
+
+/// The attribute with the caches to read, less what is secret of them.
+pub(super) const CACHE_IMPORTS: &str = "cache-imports";
 
 /// The entitlement that a build on the host's network needs.
 const HOST_NETWORK_ENTITLEMENT: &str = "network.host";
@@ -86,8 +88,15 @@ pub fn attributes(plan: &BuildPlan, builder: &Builder) -> Result<Attributes, Ref
     for (kind, value) in attestations(plan, builder)? {
         set(&format!("attest:{kind}"), value);
     }
+    if let Some(checkout) = &plan.checkout {
+        set("vcs:revision", checkout.revision.clone());
+        if let Some(source) = &checkout.source {
+            set("vcs:source", source.clone());
+        }
+    }
     if !plan.cache_from.is_empty() {
-        set("cache-imports", cache_imports(plan));
+        let entries = plan.cache_from.iter().map(|entry| (&entry.kind, &entry.attributes));
+        set(CACHE_IMPORTS, import_list(entries));
     }
     Ok(attributes)
 }
@@ -174,6 +183,22 @@ pub fn check(
     {
         return Err(no_attestations(plan));
     }
+    // Frontends leave out of the graph what the builder does not know, without a word.
+    let needs = [
+        (plan.shm_size.is_some_and(|size| size > 0), caps::MOUNT_TMPFS_SIZE, "--shm-size"),
+        (!plan.ulimits.is_empty(), caps::EXEC_ULIMIT, "--ulimit"),
+        (plan.cgroup_parent.is_some(), caps::EXEC_CGROUP_PARENT, "--cgroup-parent"),
+        (plan.network != Network::Default, caps::EXEC_NETWORK, "--network"),
+    ];
+    for (is_needed, capability, flag) in needs {
+        if is_needed && !capabilities.has_llb(capability) {
+            return Err(Refusal::new(
+                "FLAG_UNSUPPORTED",
+                format!("this builder does not know {flag} (it lacks `{capability}`)"),
+            )
+            .with_fix(format!("leave {flag} out, or use a newer builder")));
+        }
+    }
     Ok(())
 }
 
@@ -185,10 +210,20 @@ fn attestations(plan: &BuildPlan, builder: &Builder) -> Result<Vec<(String, Stri
         .iter()
         .filter_map(|(kind, value)| Some((kind.clone(), value.clone()?)))
         .collect();
+    if plan.reproducible.is_some() {
+        if asked.is_empty() {
+            return Ok(asked);
+        }
+        return Err(Refusal::new(
+            "ATTESTATIONS_NOT_REPRODUCIBLE",
+            "an attestation says when it was made, so no two are the same",
+        )
+        .with_fix("leave out --attest, --provenance and --sbom, or --reproducible"));
+    }
     if !builder.has_indexes() {
         return if asked.is_empty() { Ok(asked) } else { Err(no_attestations(plan)) };
     }
-    if !plan.attestations.contains_key("provenance") {
+    if !plan.no_default_attestations && !plan.attestations.contains_key("provenance") {
         asked.push(("provenance".to_owned(), DEFAULT_PROVENANCE.to_owned()));
     }
     Ok(asked)
@@ -206,24 +241,6 @@ fn no_attestations(plan: &BuildPlan) -> Refusal {
         format!("this builder cannot attach attestations ({})", kinds.join(", ")),
     )
     .with_fix("leave out --attest, --provenance and --sbom, or use another --builder")
-}
-
-#[derive(Serialize)]
-struct CacheImport<'a> {
-    #[serde(rename = "Type")]
-    kind: &'a str,
-    #[serde(rename = "Attrs")]
-    attributes: &'a BTreeMap<String, String>,
-}
-
-/// The list as frontends read it. In a gateway build the builder itself ignores cache imports.
-fn cache_imports(plan: &BuildPlan) -> String {
-    let entries: Vec<CacheImport<'_>> = plan
-        .cache_from
-        .iter()
-        .map(|entry| CacheImport { kind: &entry.kind, attributes: &entry.attributes })
-        .collect();
-    serde_json::to_string(&entries).unwrap_or_default()
 }
 
 /// Go's reading of a true value.
@@ -248,7 +265,7 @@ mod tests {
     }
 
     fn capable() -> Capabilities {
-        let llb = ["exporter.image.attestations".to_owned()].into();
+        let llb = ["exporter.image.attestations", "exec.meta.ulimit"].map(str::to_owned).into();
         Capabilities { llb, ..Capabilities::default() }
     }
 
@@ -306,6 +323,9 @@ mod tests {
         let old = Builder { kind: BuilderKind::DockerGraphdriver, ..Builder::default() };
         let without = attributes(&plain, &old).expect("attributes");
         assert!(!without.contains_key("attest:provenance"));
+        let off = BuildPlan { no_default_attestations: true, ..BuildPlan::default() };
+        let without = attributes(&off, &Builder::default()).expect("attributes");
+        assert!(!without.contains_key("attest:provenance"));
     }
 
     #[test]
@@ -320,6 +340,12 @@ mod tests {
         assert_eq!(code(&asking, 1, &none), Err("ATTESTATIONS_UNSUPPORTED"));
         assert_eq!(code(&BuildPlan::default(), 1, &none), Ok(()));
         assert_eq!(code(&BuildPlan::default(), 2, &none), Err("OUTPUTS_UNSUPPORTED"));
+        let limit = Ulimit { name: "nofile".to_owned(), soft: 1, hard: 1 };
+        let limited = BuildPlan { ulimits: vec![limit], ..BuildPlan::default() };
+        assert_eq!(code(&limited, 1, &capable()), Ok(()));
+        assert_eq!(code(&limited, 1, &none), Err("FLAG_UNSUPPORTED"));
+        let parent = BuildPlan { cgroup_parent: Some("a".to_owned()), ..BuildPlan::default() };
+        assert_eq!(code(&parent, 1, &capable()), Err("FLAG_UNSUPPORTED"));
     }
 
     #[test]

@@ -4,14 +4,17 @@ use super::{
     attributes::{attributes, check, entitlements, is_true},
     builder::Builder,
     built::{self, BuildFacts, Built, Timings},
+    caches::{CacheDefault, Caches, caches},
     docker,
     error::{BuildFailure, Error},
     frontend::{Frontend, FrontendError, FrontendInput, frontend},
     imagined::Looked,
     journal::Journal,
     login::Login,
+    metadata,
     native::Looking,
     outputs::{Outputs, Push, outputs},
+    policy::policy,
     receive::{Takers, destinations, output_failure},
     services::{agents, secrets},
     sources::{Stdin, sources},
@@ -30,7 +33,7 @@ use crate::{
     credential::{RegistryHost, Secret},
     engine,
     event::{Event, Events, Stage, Warning},
-    plan::{BuildPlan, CacheEntry, Output, OutputKind},
+    plan::{BuildPlan, Output, OutputKind},
     proto::moby::buildkit::v1::{
         CacheOptions, CacheOptionsEntry, SolveRequest, frontend::Result as BuildResult,
     },
@@ -54,6 +57,8 @@ pub struct Inputs {
     pub docker: Option<engine::Client>,
     /// Credentials for registries.
     pub login: Login,
+    /// What the plan does not say of its caches.
+    pub cache_defaults: Vec<CacheDefault>,
     /// Values of the variables that the plan's secrets are taken from, by name.
     pub variables: BTreeMap<String, Secret>,
     /// The socket of the user's SSH agent.
@@ -108,11 +113,28 @@ pub async fn build(plan: &BuildPlan, inputs: Inputs) -> Result<Built, Error> {
 /// # Errors
 /// As [`build`], but for what is wrong with the Dockerfile: that is an answer.
 pub async fn look(plan: &BuildPlan, inputs: Inputs, checks: bool) -> Result<Looked, Error> {
+    let frontend = Looking::new(checks);
+    asking(plan, inputs, &frontend).await?;
+    frontend.into_found().ok_or_else(|| Error::Builder {
+        message: "it ended the build before anything was compiled".to_owned(),
+    })
+}
+
+/// Lets `frontend` do what it does for `plan`, and builds nothing.
+///
+/// # Errors
+/// As [`build`].
+pub(super) async fn asking(
+    plan: &BuildPlan,
+    inputs: Inputs,
+    frontend: &dyn Frontend,
+) -> Result<(), Error> {
     let nothing = Output { kind: OutputKind::CacheOnly, attributes: BTreeMap::new(), target: None };
     let plan = BuildPlan {
         push: false,
         load: false,
         outputs: vec![nothing],
+        annotations: Vec::new(),
         cache_to: Vec::new(),
         ..plan.clone()
     };
@@ -121,11 +143,7 @@ pub async fn look(plan: &BuildPlan, inputs: Inputs, checks: bool) -> Result<Look
         prepared = Prepared::new(&plan, inputs) => prepared?,
         () = cancel.cancelled() => return Err(Error::Interrupted),
     };
-    let frontend = Looking::new(checks);
-    prepared.run(&plan, &frontend).await?;
-    frontend.into_found().ok_or_else(|| Error::Builder {
-        message: "it ended the build before anything was compiled".to_owned(),
-    })
+    prepared.run(&plan, frontend).await.map(drop)
 }
 
 /// A build whose parts are known and checked, and that has not begun.
@@ -134,6 +152,8 @@ struct Prepared {
     connect_time: Option<Duration>,
     outputs: Outputs,
     input: FrontendInput,
+    cache_exports: Vec<(String, BTreeMap<String, String>)>,
+    directory: PathBuf,
     session: SessionBuilder,
     counts: ContextCounts,
     takers: Takers,
@@ -149,6 +169,11 @@ impl Prepared {
         let builder = Builder::new(&connection.workers);
         let outputs = outputs(plan, &builder, inputs.docker.is_some())?;
         let mut attributes = attributes(plan, &builder)?;
+        let Caches { exports, imports, directories: caches, warnings } =
+            caches(plan, &builder, &directory, &inputs.cache_defaults)?;
+        for warning in warnings {
+            events.emit(Event::Warning(warning));
+        }
         let sources = sources(plan, &directory, inputs.stdin).await?;
         attributes.extend(sources.attributes);
 
@@ -161,6 +186,10 @@ impl Prepared {
         let memory = ContextMemory::open(inputs.state.as_deref(), &sources.directories);
         let session = SessionBuilder::new(memory.shared_key());
         let files = FileSync::new(sources.directories.clone(), memory);
+        let files = match plan.reproducible {
+            Some(epoch) => files.alike(epoch),
+            None => files,
+        };
         let counts = files.counts();
         let (destinations, takers) =
             destinations(&outputs.receivers, &directory, inputs.docker.as_ref());
@@ -173,7 +202,7 @@ impl Prepared {
             .attach(secrets)
             .attach(agents)
             .attach(upload)
-            .attach(Layouts::new(sources.layouts));
+            .attach(Layouts::new(sources.layouts, caches));
         if outputs.is_cache_only_by_default {
             events.emit(Event::Warning(Warning {
                 code: "NO_OUTPUT",
@@ -184,16 +213,19 @@ impl Prepared {
         }
         let input = FrontendInput {
             attributes,
-            cache_imports: entries(&plan.cache_from).collect(),
+            cache_imports: imports,
             dockerfile: sources.dockerfile,
             session_id: session.id().to_owned(),
             directories: sources.directories,
+            pinning: plan.pinning.clone(),
         };
         Ok(Self {
             connection,
             connect_time,
             outputs,
             input,
+            cache_exports: exports,
+            directory,
             session,
             counts,
             takers,
@@ -212,7 +244,7 @@ impl Prepared {
             () = cancel.cancelled() => return Err(Error::Interrupted),
         };
         let build_id = random_id();
-        let request = request(plan, &outputs, &input, &build_id);
+        let request = request(plan, &outputs, &input, &self.cache_exports, &build_id);
         let journal = Mutex::new(Journal::default());
         let compilation = Mutex::new(None);
         let drive = async |gateway: &Gateway| -> Result<BuildResult, FrontendError> {
@@ -257,6 +289,7 @@ impl Prepared {
             taken = self.takers.finish() => taken?,
             () = cancel.cancelled() => return Err(Error::Interrupted),
         }
+        Caches::name_written(&self.cache_exports, &self.directory, &response)?;
         let compilation = compilation.into_inner().unwrap_or_else(PoisonError::into_inner);
         let (frontend, llb_digest, compile_time) = match compilation {
             Some((frontend, digest, time)) => (Some(frontend), digest, Some(time)),
@@ -282,12 +315,19 @@ impl Prepared {
                 built::add_docker_push(made, &mut image, &mut pushed, &mut response);
             }
         }
+        let metadata = match &plan.metadata_file {
+            Some(_) => {
+                metadata::entries(&control, &build_id, plan.metadata, journal.warnings()).await
+            }
+            None => BTreeMap::new(),
+        };
         Ok(Built {
             image,
             push: pushed,
             build: BuildFacts { llb_digest, ..built::facts(&journal, &self.counts, frontend) },
             timings,
             exporter_response: response,
+            metadata,
             build_id,
         })
     }
@@ -298,11 +338,13 @@ fn request(
     plan: &BuildPlan,
     outputs: &Outputs,
     input: &FrontendInput,
+    cache_exports: &[(String, BTreeMap<String, String>)],
     build_id: &str,
 ) -> SolveRequest {
     let first = outputs.exporters.first();
-    let mut exports: Vec<CacheOptionsEntry> = entries(&plan.cache_to)
-        .map(|(kind, attrs)| CacheOptionsEntry { r#type: kind, attrs })
+    let mut exports: Vec<CacheOptionsEntry> = cache_exports
+        .iter()
+        .map(|(kind, attrs)| CacheOptionsEntry { r#type: kind.clone(), attrs: attrs.clone() })
         .collect();
     if plan.args.get("BUILDKIT_INLINE_CACHE").is_some_and(|value| is_true(value)) {
         let kind = "inline".to_owned();
@@ -318,6 +360,7 @@ fn request(
         frontend_attrs: input.attributes.clone(),
         cache: Some(CacheOptions { exports, imports: Vec::new() }),
         entitlements: entitlements(plan),
+        source_policy: plan.source_policy.as_ref().map(policy),
         ..SolveRequest::default()
     }
 }
@@ -361,10 +404,6 @@ fn explain_login(error: Error, login: &Login) -> Error {
         Some(login) => Error::Push(Box::new(failure.explained_by(&login))),
         None => Error::Push(failure),
     }
-}
-
-fn entries(list: &[CacheEntry]) -> impl Iterator<Item = (String, BTreeMap<String, String>)> {
-    list.iter().map(|entry| (entry.kind.clone(), entry.attributes.clone()))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -35,6 +35,9 @@ pub struct Built {
     /// What the exporters answered, for the metadata file.
     #[serde(skip)]
     pub exporter_response: BTreeMap<String, String>,
+    /// What the metadata file holds besides.
+    #[serde(skip)]
+    pub metadata: BTreeMap<String, Value>,
     /// The build's id on the builder.
     #[serde(skip)]
     pub build_id: String,
@@ -197,6 +200,8 @@ impl Built {
             .iter()
             .map(|(key, value)| (key.as_str(), unpacked(value)))
             .collect();
+        let more = self.metadata.iter().map(|(key, value)| (key.as_str(), value.clone()));
+        metadata.extend(more);
         metadata.insert("buildx.build.ref", Value::from(self.build_id.as_str()));
         metadata
     }

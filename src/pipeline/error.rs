@@ -227,6 +227,14 @@ fn judge(failure: &Failure, step: Option<&FailedStep>) -> (&'static str, String,
             fix("name the Dockerfile with --file, as a path in the context"),
         );
     }
+    if let Some((source, _)) = words.split_once(" denied by policy") {
+        let source = source.rsplit_once("source ").map_or(source, |(_, source)| source);
+        return (
+            "SOURCE_DENIED",
+            format!("the source policy denies {}", source.trim_matches('"')),
+            fix("allow it in the source policy, or use another source"),
+        );
+    }
     if let Some(name) = step.and_then(|step| step.name.strip_prefix(METADATA_STEP)) {
         let words = last_cause(words);
         return (

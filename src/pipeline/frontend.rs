@@ -1,7 +1,12 @@
 //! Who turns the Dockerfile into a graph. The builder's own frontend is one answer; every other
 //! one slots in behind the same trait.
 
-use super::{attributes::Attributes, error::Refusal, native::NativeFrontend};
+use super::{
+    attributes::{Attributes, CACHE_IMPORTS},
+    caches::full_import_list,
+    error::Refusal,
+    native::NativeFrontend,
+};
 use crate::{
     buildkit::{
         errors::{self, Code, Failure},
@@ -10,7 +15,7 @@ use crate::{
     },
     dockerfile::directive,
     filesync::Source,
-    plan::FrontendChoice,
+    plan::{FrontendChoice, Pinning},
     proto::moby::buildkit::v1::frontend::Result as BuildResult,
 };
 use bytes::Bytes;
@@ -43,6 +48,8 @@ pub struct FrontendInput {
     pub session_id: String,
     /// The directories that the session serves, by name.
     pub directories: BTreeMap<String, Source>,
+    /// How far images are held by their digests.
+    pub pinning: Pinning,
 }
 
 /// A Dockerfile on this machine.
@@ -133,13 +140,19 @@ impl DaemonFrontend {
         Self { choice }
     }
 
-    fn solve(self, input: &FrontendInput) -> (Solve, String) {
+    /// What the builder is asked to solve, and who answers.
+    pub(super) fn solve(self, input: &FrontendInput) -> (Solve, String) {
         let mut solve = Solve {
             frontend: BUILT_IN.to_owned(),
             attributes: input.attributes.clone(),
             cache_imports: input.cache_imports.clone(),
             ..Solve::default()
         };
+        if !input.cache_imports.is_empty() {
+            // A frontend on the builder hands them on to the graphs that it makes.
+            let list = full_import_list(&input.cache_imports);
+            solve.attributes.insert(CACHE_IMPORTS.to_owned(), list);
+        }
         if self.choice == FrontendChoice::Daemon {
             return (solve, "daemon".to_owned());
         }
@@ -161,6 +174,14 @@ impl Frontend for DaemonFrontend {
         input: &'a FrontendInput,
     ) -> BoxFuture<'a, Result<Compiled, FrontendError>> {
         Box::pin(async move {
+            if matches!(input.pinning, Pinning::Locked(_)) {
+                return Err(Refusal::new(
+                    "FRONTEND_NOT_REPRODUCIBLE",
+                    "a frontend on the builder does not know what `bk-sync.lock` says",
+                )
+                .with_fix("leave `--frontend daemon` and the `# syntax` line out, or add `--frontend native`")
+                .into());
+            }
             let (solve, frontend) = self.solve(input);
             let result = gateway.solve(solve).await?;
             Ok(Compiled { result, frontend, llb_digest: None })

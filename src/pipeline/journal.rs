@@ -1,7 +1,7 @@
 //! What is remembered of a build's status stream: counts for the result, times, and the last
 //! lines of each step's output for when it fails. Bounded, however long a build talks.
 
-use crate::event::{BuildStatus, Vertex, VertexLog, VertexStatus};
+use crate::event::{BuildStatus, Vertex, VertexLog, VertexStatus, VertexWarning};
 use std::{
     collections::{BTreeMap, VecDeque},
     time::{Duration, SystemTime},
@@ -16,6 +16,9 @@ const LINE_LIMIT: usize = 4 << 10;
 /// Steps whose output is kept; of those that are done and did not fail, the oldest goes.
 const TAILS: usize = 256;
 
+/// Warnings kept; each carries the text of its file.
+const WARNINGS: usize = 200;
+
 /// A build's status, reduced.
 #[derive(Debug, Default)]
 pub struct Journal {
@@ -23,6 +26,7 @@ pub struct Journal {
     tails: BTreeMap<String, Tail>,
     tail_order: VecDeque<String>,
     push: Option<(SystemTime, SystemTime)>,
+    warnings: Vec<VertexWarning>,
 }
 
 /// A vertex, as last heard of it.
@@ -60,6 +64,13 @@ impl Journal {
         for log in &status.logs {
             self.log(log);
         }
+        let room = WARNINGS.saturating_sub(self.warnings.len());
+        self.warnings.extend(status.warnings.iter().take(room).cloned());
+    }
+
+    /// The warnings, in their order.
+    pub fn warnings(&self) -> &[VertexWarning] {
+        &self.warnings
     }
 
     /// Steps that ran or were found in the cache.

@@ -74,6 +74,7 @@ pub fn outputs(plan: &BuildPlan, builder: &Builder, has_docker: bool) -> Result<
     let mut wanted = wanted(plan);
     if wanted.is_empty() {
         if !builder.is_docker() {
+            refuse_lost_annotations(plan, builder, &wanted)?;
             made.is_cache_only_by_default = true;
             return Ok(made);
         }
@@ -86,6 +87,14 @@ pub fn outputs(plan: &BuildPlan, builder: &Builder, has_docker: bool) -> Result<
             others.push(image());
         }
         wanted = others;
+    }
+    refuse_lost_annotations(plan, builder, &wanted)?;
+    if plan.reproducible.is_some() && builder.kind == BuilderKind::DockerGraphdriver {
+        return Err(Refusal::new(
+            "REPRODUCIBLE_UNSUPPORTED",
+            "this Docker dates its images itself",
+        )
+        .with_fix("turn on Docker's containerd image store, or use another --builder"));
     }
     for output in wanted {
         let id = made.exporters.len();
@@ -138,6 +147,13 @@ impl Outputs {
             for key in ["push", "unpack", "oci-mediatypes"] {
                 attributes.remove(key);
             }
+            if let Some(key) = attributes.keys().find(|key| key.as_str() != "name") {
+                return Err(Refusal::new(
+                    "OUTPUT_UNSUPPORTED",
+                    format!("this Docker's images take no `{key}`"),
+                )
+                .with_fix("leave it out, turn on Docker's containerd image store, or use another --builder"));
+            }
             if pushes {
                 self.push = Push::Docker;
             }
@@ -148,7 +164,12 @@ impl Outputs {
         if pushes {
             self.push = Push::Exporter;
         }
-        if builder.is_docker() {
+        if let Some(epoch) = plan.reproducible {
+            make_alike(&mut attributes, epoch);
+            // A layer that is unpacked cannot get other times, and Docker's own exporter unpacks.
+            attributes.insert("unpack".to_owned(), "false".to_owned());
+            self.add("image", attributes);
+        } else if builder.is_docker() {
             self.add("moby", attributes);
         } else {
             if pushes {
@@ -167,6 +188,9 @@ impl Outputs {
         attributes.remove("tar");
         if kind == "oci" {
             oci_media_types(&mut attributes);
+        }
+        if let Some(epoch) = plan.reproducible {
+            make_alike(&mut attributes, epoch);
         }
         self.add(kind, attributes);
     }
@@ -202,6 +226,37 @@ impl Outputs {
         }
         Ok(())
     }
+}
+
+/// Refuses annotations that nothing would carry.
+fn refuse_lost_annotations(
+    plan: &BuildPlan,
+    builder: &Builder,
+    wanted: &[Output],
+) -> Result<(), Refusal> {
+    if plan.annotations.is_empty() {
+        return Ok(());
+    }
+    if builder.kind == BuilderKind::DockerGraphdriver {
+        return Err(Refusal::new(
+            "ANNOTATIONS_UNSUPPORTED",
+            "this Docker's images carry no annotations",
+        )
+        .with_fix(
+            "use --label, turn on Docker's containerd image store, or use another --builder",
+        ));
+    }
+    let carries = |output: &Output| {
+        matches!(output.kind, OutputKind::Image | OutputKind::Docker | OutputKind::Oci)
+    };
+    if wanted.iter().any(carries) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        "ANNOTATIONS_LOST",
+        "no output is an image, so nothing carries the annotations",
+    )
+    .with_fix("leave out --annotation, or add --push or -o type=image|oci|docker"))
 }
 
 /// The outputs that a plan asks for, with `--push` and `--load` spelled out.
@@ -252,6 +307,15 @@ fn names(tags: &[String]) -> Result<Vec<Reference>, Refusal> {
 /// Builders disagree on the default, so that it is always said.
 fn oci_media_types(attributes: &mut BTreeMap<String, String>) {
     attributes.entry("oci-mediatypes".to_owned()).or_insert_with(|| "true".to_owned());
+}
+
+/// Pins what builders and days differ in. Layers are not compressed, because no two builds of a
+/// compressor make the same bytes; who asks for a compression gets it, on one kind of builder.
+fn make_alike(attributes: &mut BTreeMap<String, String>, epoch: i64) {
+    attributes.insert("source-date-epoch".to_owned(), epoch.to_string());
+    attributes.insert("rewrite-timestamp".to_owned(), "true".to_owned());
+    attributes.insert("force-compression".to_owned(), "true".to_owned());
+    attributes.entry("compression".to_owned()).or_insert_with(|| "uncompressed".to_owned());
 }
 
 /// Where an archive of an image goes.
@@ -439,5 +503,14 @@ mod tests {
         assert_eq!(code(&twice, BuilderKind::Standalone), Err("OUTPUTS_COLLIDE"));
         let oci = BuildPlan { outputs: vec![output(OutputKind::Oci, &[], Some("x"))], ..plan(&[]) };
         assert_eq!(code(&oci, BuilderKind::DockerGraphdriver), Err("OUTPUT_UNSUPPORTED"));
+        let zstd = output(OutputKind::Image, &[("compression", "zstd")], None);
+        let zstd = BuildPlan { outputs: vec![zstd], ..plan(&["a"]) };
+        assert_eq!(code(&zstd, BuilderKind::DockerGraphdriver), Err("OUTPUT_UNSUPPORTED"));
+        let annotations = vec!["a=b".to_owned()];
+        let noted = BuildPlan { annotations, push: true, ..plan(&["a"]) };
+        assert_eq!(code(&noted, BuilderKind::Standalone), Ok(1));
+        assert_eq!(code(&noted, BuilderKind::DockerGraphdriver), Err("ANNOTATIONS_UNSUPPORTED"));
+        let files = BuildPlan { push: false, outputs: vec![tar()], ..noted };
+        assert_eq!(code(&files, BuilderKind::Standalone), Err("ANNOTATIONS_LOST"));
     }
 }

@@ -5,6 +5,7 @@ use super::{
     attributes::Attributes,
     error::{Error, Refusal},
     frontend::LocalDockerfile,
+    web,
 };
 use crate::{
     buildkit::session::random_id,
@@ -32,7 +33,7 @@ const DEFAULT_NAME: &str = "Dockerfile";
 /// Bytes looked at to tell an archive on stdin from a Dockerfile: one tar header.
 const PEEK: usize = 512;
 
-/// The largest Dockerfile that is taken from stdin.
+/// The largest Dockerfile that is taken from stdin or the web, in bytes.
 const DOCKERFILE_LIMIT: u64 = 16 << 20;
 
 /// A stream that stands in for stdin.
@@ -111,6 +112,7 @@ impl Sources {
                 self.serve(CONTEXT, Source::Directory(directory.clone()));
                 match file {
                     Some("-") => self.add_piped_dockerfile(stdin).await?,
+                    Some(file) if web::is_url(file) => self.add_fetched_dockerfile(file).await?,
                     Some(file) => self.add_dockerfile(&here.join(file))?,
                     None => self.add_dockerfile(&directory.join(DEFAULT_NAME))?,
                 }
@@ -123,6 +125,7 @@ impl Sources {
                 }
                 match file {
                     Some("-") => self.add_piped_dockerfile(stdin).await?,
+                    Some(file) if web::is_url(file) => self.add_fetched_dockerfile(file).await?,
                     Some(file) if Path::new(file).is_absolute() => {
                         self.set("dockerfilekey", DOCKERFILE);
                         self.add_dockerfile(Path::new(file))?;
@@ -186,13 +189,24 @@ impl Sources {
             .with_fix("send a context as a tar archive")
             .into());
         }
-        let text = Bytes::from(text);
+        self.add_loose_dockerfile(Bytes::from(text));
+        Ok(())
+    }
+
+    async fn add_fetched_dockerfile(&mut self, url: &str) -> Result<(), Error> {
+        let limit = usize::try_from(DOCKERFILE_LIMIT).unwrap_or(usize::MAX);
+        let text = web::fetch(url, limit).await?;
+        self.add_loose_dockerfile(text);
+        Ok(())
+    }
+
+    /// A Dockerfile that lies in no directory here gets one of its own.
+    fn add_loose_dockerfile(&mut self, text: Bytes) {
         let files = BTreeMap::from([(DEFAULT_NAME.to_owned(), text.clone())]);
         self.set("dockerfilekey", DOCKERFILE);
         self.set("filename", DEFAULT_NAME);
         self.serve(DOCKERFILE, Source::Memory(files));
         self.dockerfile = Some(LocalDockerfile { name: DEFAULT_NAME.to_owned(), text });
-        Ok(())
     }
 
     fn add_dockerfile(&mut self, path: &Path) -> Result<(), Error> {

@@ -1,5 +1,6 @@
 //! What one `build` is asked to do, resolved from flags, config and environment.
 
+use super::{Pinning, SourcePolicy};
 use serde::Serialize;
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -69,6 +70,50 @@ pub struct BuildPlan {
     pub iid_file: Option<PathBuf>,
     /// `--metadata-file`: gets the build's metadata as buildx writes it.
     pub metadata_file: Option<PathBuf>,
+    /// What that file holds besides the exporters' answers.
+    pub metadata: MetadataDetail,
+    /// Whether images go without the attestation that is added where nobody asks for one.
+    pub no_default_attestations: bool,
+    /// What the builder may read, and what it reads in its place.
+    pub source_policy: Option<SourcePolicy>,
+    /// The checkout that the context lies in, for the attestation; none where it is in none or not
+    /// to be told.
+    pub checkout: Option<Checkout>,
+    /// `--reproducible`: the time that the image has, in seconds since 1970.
+    pub reproducible: Option<i64>,
+    /// How far images are held by their digests.
+    pub pinning: Pinning,
+}
+
+/// What a metadata file holds besides the exporters' answers.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct MetadataDetail {
+    /// How much of what the image was built from.
+    pub provenance: ProvenanceDetail,
+    /// Whether the build's warnings.
+    pub warnings: bool,
+}
+
+/// How much of an image's provenance is told.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProvenanceDetail {
+    /// What it was built from and how it was asked for.
+    #[default]
+    Min,
+    /// All that the builder recorded.
+    Max,
+    /// Nothing.
+    Disabled,
+}
+
+/// The state of a git checkout.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Checkout {
+    /// The remote's URL, without credentials.
+    pub source: Option<String>,
+    /// The commit's full hash, with `-dirty` behind it where that was looked for and is so.
+    pub revision: String,
 }
 
 /// Where the files of a build come from.

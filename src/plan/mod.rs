@@ -2,16 +2,24 @@
 
 mod build;
 mod context;
+mod lock;
 mod platform;
+mod policy;
 mod stage;
 mod sync;
 mod words;
 
 pub use build::{
-    AgentForward, BuildPlan, CacheEntry, Context, ExtraHost, FrontendChoice, NamedContext, Network,
-    Output, OutputKind, OutputTarget, PushVia, SecretSource, SecretSpec, Ulimit,
+    AgentForward, BuildPlan, CacheEntry, Checkout, Context, ExtraHost, FrontendChoice,
+    MetadataDetail, NamedContext, Network, Output, OutputKind, OutputTarget, ProvenanceDetail,
+    PushVia, SecretSource, SecretSpec, Ulimit,
 };
+pub use lock::{ImageLock, LockError, Pinning};
 pub use platform::normalize_platform;
+pub use policy::{
+    PolicyAction, PolicyCondition, PolicyConstraint, PolicyMatch, PolicyRule, PolicySelector,
+    PolicyUpdate, SourcePolicy,
+};
 pub use stage::{Moment, SyncStage};
 pub use sync::{
     CheckPlan, Choice, GitFacts, HookPlan, HttpSinkPlan, RecordPlan, RolloutPlan, SyncPlan,

@@ -112,6 +112,7 @@ fn help_says_what_there_is() {
       history   List the deploys made from here, or print the receipt of one
       init      Write a bk-sync.toml from what is found here
       llb       Print the build graph of a Dockerfile
+      lock      Hold base images by their digests, in bk-sync.lock
       plan      Say what `sync` would do, and touch nothing
       rollback  Go back to the image before the last one that bk-sync set
       rollout   Set an image by its digest, and wait until its pods are proven
@@ -172,7 +173,7 @@ fn help_of_build_lists_every_flag() {
 
     Options:
       -f, --file <FILE>
-              The Dockerfile: a path, or `-` for stdin [default: CONTEXT/Dockerfile]
+              The Dockerfile: a path, `-` for stdin, or an http(s) URL [default: CONTEXT/Dockerfile]
       -t, --tag <REF>
               A reference for the image: `[REGISTRY/]REPOSITORY[:TAG]`
           --target <STAGE>
@@ -202,6 +203,9 @@ fn help_of_build_lists_every_flag() {
                                       `DIR` for `type=local`, `-` for a tar archive on stdout
           --push-via <WHO>            Who talks to the registry [default: auto] [possible values: auto,
                                       builder, client]
+          --reproducible[=<EPOCH>]    Give the same digest for the same inputs, on any machine at any
+                                      time; the image is dated EPOCH, in seconds since 1970 [default:
+                                      `SOURCE_DATE_EPOCH`, else 0]
           --metadata-file <FILE>      Write the build's metadata to FILE, as JSON
           --iidfile <FILE>            Write the image's digest to FILE
           --attest <SPEC>             Attach an attestation: `type=provenance|sbom[,…]`
@@ -216,9 +220,16 @@ fn help_of_build_lists_every_flag() {
           --cache-to <SPEC>          Write a cache: a reference, or
                                      `type=registry|inline|local|gha|s3|…[,…]`
 
+    Question options:
+          --call <QUESTION>  Answer a question about the Dockerfile instead of building it [possible
+                             values: build, check, outline, targets]
+          --check            Short for `--call check`
+
     Step options:
           --frontend <WHO>             Who compiles the Dockerfile [default: auto] [possible values:
                                        auto, daemon, native]
+          --source-policy <FILE>       What may be read and what is read in its place: a JSON file, as
+                                       buildctl reads it
           --allow <NAME>               Grant an entitlement: `network.host`, `security.insecure`,
                                        `device[=NAME]`
           --add-host <HOST:IP>         Add a name to the hosts file of `RUN` steps
@@ -447,7 +458,8 @@ fn a_dirty_checkout_refuses_a_tag_that_names_a_commit() {
     "#);
 }
 
-fn git(directory: &Path, arguments: &[&str]) {
+/// Runs git in `directory` as somebody, and expects it to work.
+pub fn git(directory: &Path, arguments: &[&str]) {
     let identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"];
     let output = Command::new("git")
         .args(identity)

@@ -14,17 +14,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-fn corpus() -> PathBuf {
+/// Where the cases are.
+pub fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/llb")
 }
 
-fn read_json(path: &Path) -> Value {
+/// A JSON file of the corpus.
+pub fn read_json(path: &Path) -> Value {
     let text =
         fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn cases() -> Vec<String> {
+/// The names of the cases.
+pub fn cases() -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(corpus())
         .unwrap()
         .map(|entry| entry.unwrap())

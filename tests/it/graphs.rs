@@ -3,20 +3,13 @@
 use crate::{
     bed,
     cli::{Place, Ran},
+    conformance_llb::{self, corpus, read_json},
 };
 use serde_json::{Value, json};
 use std::{
     fs,
     path::{Path, PathBuf},
 };
-
-fn corpus() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/llb")
-}
-
-fn read_json(path: &Path) -> Value {
-    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
-}
 
 /// The flags that a case stands for.
 fn flags(case: &Path, options: &Value, empty: &Path) -> Vec<String> {
@@ -100,14 +93,7 @@ fn run(command: &[&str], case: &Path, options: &Value) -> Ran {
 }
 
 fn cases() -> Vec<PathBuf> {
-    let mut cases: Vec<PathBuf> = fs::read_dir(corpus())
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.join("case.json").exists())
-        .collect();
-    cases.sort();
-    assert!(cases.len() > 180);
-    cases
+    conformance_llb::cases().iter().map(|name| corpus().join(name)).collect()
 }
 
 #[test]

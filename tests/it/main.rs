@@ -13,7 +13,6 @@
     reason = "a test fails by panicking"
 )]
 
-mod acceptance;
 mod bed;
 mod build;
 mod cli;

@@ -1,10 +1,12 @@
-//! OCI layouts as the builder reads them: `oci-layout://` contexts.
+//! Directories of blobs that the builder gets at: OCI layouts, which it reads (`oci-layout://`
+//! contexts), and local caches, which it reads and writes (`type=local`).
 //!
 //! Blobs are named by digest and nothing else, so a builder can read a layout's blobs and no other
 //! file. What does not have the digest that it is named by is not handed out whole.
 
-use super::Attachable;
+use super::{Attachable, content_directory::Incoming};
 use crate::{
+    buildkit::control::MESSAGE_LIMIT,
     image::reference::check_digest,
     proto::containerd::services::content::v1::{
         Info, InfoRequest, InfoResponse, ListContentRequest, ListContentResponse,
@@ -31,25 +33,58 @@ const QUEUE: usize = 2;
 /// Which store a call is about.
 const STORE: &str = "buildkit-attachable-store-id";
 
-/// The Content service, read-only: OCI layouts by the names that contexts give them
-/// (`oci-layout://NAME@DIGEST`).
-#[derive(Clone, Debug)]
+/// How the stores of layouts are called: this, and the layout's name.
+const LAYOUT: &str = "oci:";
+/// How the stores of local caches are called: this, and the attribute `src` or `dest`.
+const CACHE: &str = "local:";
+
+/// The Content service over directories: OCI layouts by the names that contexts give them
+/// (`oci-layout://NAME@DIGEST`), and local caches by their attributes `src` and `dest`.
+#[derive(Clone, Debug, Default)]
 pub struct Layouts {
-    directories: Arc<BTreeMap<String, PathBuf>>,
+    directories: Arc<BTreeMap<String, Directory>>,
+}
+
+/// A directory, and whether the builder may write into it.
+#[derive(Clone, Debug)]
+struct Directory {
+    path: PathBuf,
+    is_writable: bool,
 }
 
 impl Layouts {
-    /// Offers the layouts in `directories` by name.
-    pub fn new(directories: BTreeMap<String, PathBuf>) -> Self {
+    /// Offers the layouts in `layouts` by name, and local caches: what to call them, where they
+    /// are, and whether they are written.
+    pub fn new(
+        layouts: BTreeMap<String, PathBuf>,
+        caches: impl IntoIterator<Item = (String, PathBuf, bool)>,
+    ) -> Self {
+        let layout =
+            |(name, path)| (format!("{LAYOUT}{name}"), Directory { path, is_writable: false });
+        let mut directories: BTreeMap<String, Directory> =
+            layouts.into_iter().map(layout).collect();
+        for (name, path, is_writable) in caches {
+            let directory = directories
+                .entry(format!("{CACHE}{name}"))
+                .or_insert(Directory { path, is_writable });
+            directory.is_writable |= is_writable;
+        }
         Self { directories: Arc::new(directories) }
+    }
+
+    /// The directory that a call is about.
+    fn directory(&self, metadata: &MetadataMap) -> Result<&Directory, Status> {
+        // Names come from command lines, and no header holds every character of those.
+        let store = metadata.get(STORE).map(|store| String::from_utf8_lossy(store.as_bytes()));
+        let store = store.unwrap_or_default();
+        self.directories
+            .get(&*store)
+            .ok_or_else(|| Status::not_found(format!("unknown store {store}")))
     }
 
     /// Opens the blob of a store that a call is about.
     fn open(&self, metadata: &MetadataMap, digest: &str) -> Result<Blob, Status> {
-        let store = metadata.get(STORE).and_then(|store| store.to_str().ok()).unwrap_or_default();
-        let directory = store.strip_prefix("oci:").and_then(|name| self.directories.get(name));
-        let directory =
-            directory.ok_or_else(|| Status::not_found(format!("unknown store {store}")))?;
+        let directory = &self.directory(metadata)?.path;
         check_digest(digest)
             .map_err(|error| Status::invalid_argument(format!("digest {digest}: {error}")))?;
         let (algorithm, hex) = digest.split_once(':').unwrap_or_default();
@@ -147,12 +182,33 @@ impl Attachable for Layouts {
     }
 
     fn register(self: Box<Self>, routes: &mut RoutesBuilder) {
-        routes.add_service(ContentServer::new(*self));
+        routes.add_service(ContentServer::new(*self).max_decoding_message_size(MESSAGE_LIMIT));
     }
 }
 
 fn read_only<T>() -> Result<Response<T>, Status> {
     Err(Status::failed_precondition("an OCI layout is only read"))
+}
+
+/// Takes a blob in, message by message.
+async fn receive(
+    mut incoming: Incoming,
+    mut requests: Streaming<WriteContentRequest>,
+    answers: mpsc::Sender<Result<WriteContentResponse, Status>>,
+) {
+    // A writer that breaks off leaves nothing: what it wrote goes with `incoming`.
+    while let Ok(Some(request)) = requests.message().await {
+        let taken = tokio::task::spawn_blocking(move || {
+            let answer = incoming.take(&request);
+            (incoming, answer)
+        });
+        let Ok((back, answer)) = taken.await else { return };
+        incoming = back;
+        let failed = answer.is_err();
+        if answers.send(answer).await.is_err() || failed {
+            return;
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -209,9 +265,16 @@ impl content_server::Content for Layouts {
 
     async fn write(
         &self,
-        _: Request<Streaming<WriteContentRequest>>,
+        request: Request<Streaming<WriteContentRequest>>,
     ) -> Result<Response<Self::WriteStream>, Status> {
-        read_only()
+        let directory = self.directory(request.metadata())?;
+        if !directory.is_writable {
+            return read_only();
+        }
+        let incoming = Incoming::new(directory.path.clone());
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        tokio::spawn(receive(incoming, request.into_inner(), sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }
 
@@ -231,7 +294,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir_all(directory.path().join("blobs/sha256")).unwrap();
         let layouts =
-            Layouts::new(BTreeMap::from([("name".to_owned(), directory.path().to_owned())]));
+            Layouts::new(BTreeMap::from([("name".to_owned(), directory.path().to_owned())]), []);
         (directory, layouts)
     }
 

@@ -8,7 +8,7 @@ use super::{Attachable, ContextMemory};
 use crate::{
     filesync::{
         Asked, Content, Entry, FilterLists, Judgement, Request, Sender, SenderError, Source, Tree,
-        TreeError, Walk, WalkError,
+        TreeError, Walk, WalkError, alike,
         ledger::{self, ContentDigest},
         mode, sender,
     },
@@ -65,6 +65,8 @@ struct Shared {
     sources: BTreeMap<String, Source>,
     memory: ContextMemory,
     counts: ContextCounts,
+    /// See [`FileSync::alike`].
+    epoch: Option<i64>,
 }
 
 /// What has been sent so far, over all directories of a session. A handle: clones count on.
@@ -115,7 +117,19 @@ impl FileSync {
     /// Offers `sources`. The session must have been given the [shared key](ContextMemory::shared_key)
     /// of `memory`, which should have been opened for the same sources.
     pub fn new(sources: BTreeMap<String, Source>, memory: ContextMemory) -> Self {
-        Self { shared: Arc::new(Shared { sources, memory, counts: ContextCounts::default() }) }
+        let counts = ContextCounts::default();
+        Self { shared: Arc::new(Shared { sources, memory, counts, epoch: None }) }
+    }
+
+    /// Announces every checkout of the same files alike, whoever made it: dated `epoch` (seconds
+    /// since 1970), with the modes that git knows, and without what it does not know.
+    #[must_use]
+    pub fn alike(mut self, epoch: i64) -> Self {
+        // Nobody else has a handle before a session serves it.
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.epoch = Some(epoch);
+        }
+        self
     }
 
     /// A handle on what is sent.
@@ -330,6 +344,9 @@ impl Walker {
         while let Some(mut entry) = walk.next_entry()? {
             let Some(mtime) = self.mtime(&entry, now)? else { continue };
             entry.stat.mod_time = mtime;
+            if let Some(epoch) = self.shared.epoch {
+                alike::make(&mut entry.stat, epoch);
+            }
             // The entry has an id from here on, but cannot be asked for before it is sent.
             batch.push(lock(&self.sender).announce(entry.stat)?);
             self.shared.counts.0.announced.fetch_add(1, Ordering::Relaxed);

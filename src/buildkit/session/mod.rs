@@ -6,6 +6,7 @@
 
 mod auth;
 mod content;
+mod content_directory;
 mod context_memory;
 mod filesend;
 mod filesync;

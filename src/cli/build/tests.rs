@@ -218,7 +218,16 @@ fn every_flag_reaches_the_plan() {
       "frontend": "daemon",
       "push_via": "client",
       "iid_file": "i",
-      "metadata_file": "m"
+      "metadata_file": "m",
+      "metadata": {
+        "provenance": "min",
+        "warnings": false
+      },
+      "no_default_attestations": false,
+      "source_policy": null,
+      "checkout": null,
+      "reproducible": null,
+      "pinning": "off"
     }
     "#);
 }

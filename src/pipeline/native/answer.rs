@@ -8,7 +8,11 @@ use crate::{
     buildkit::{errors::Failure, gateway::Gateway},
     compile::{Answer, ImageAnswer, ImageQuestion, Question, SourceQuestion},
     llb::{Platform, ResolveMode},
-    pipeline::frontend::{FrontendError, FrontendInput},
+    pipeline::{
+        error::Refusal,
+        frontend::{FrontendError, FrontendInput},
+    },
+    plan::Pinning,
     proto::pb,
 };
 use futures::future::try_join_all;
@@ -40,6 +44,7 @@ impl<'a> Answers<'a> {
     }
 
     async fn one(&self, question: Question) -> Result<Answered, FrontendError> {
+        self.check(&question)?;
         let answer = match &question {
             Question::Image(image) => self.image(image).await.map(Answer::Image),
             Question::SourceTime(source) => self.time(source).await.map(Answer::Time),
@@ -62,7 +67,18 @@ impl<'a> Answers<'a> {
         let ImageQuestion { reference, platform, mode, log_name, layout } = question;
         let platform = platform.as_ref().map(Platform::to_pb);
         let Some(layout) = layout else {
-            let found = self.gateway.resolve_image(reference, platform, *mode, log_name).await?;
+            let locked = self.locked(reference);
+            let wanted = locked.as_ref().unwrap_or(reference);
+            let found = self.gateway.resolve_image(wanted, platform, *mode, log_name).await?;
+            if !matches!(self.input.pinning, Pinning::Off) {
+                // Named by its digest, wherever the graph names it.
+                let name = reference.split('@').next().unwrap_or(reference);
+                return Ok(ImageAnswer {
+                    reference: Some(format!("{name}@{}", found.digest)),
+                    digest: found.digest,
+                    config: found.config,
+                });
+            }
             let name = found.identifier.strip_prefix("docker-image://");
             return Ok(ImageAnswer {
                 reference: name.filter(|name| name != reference).map(str::to_owned),
@@ -81,6 +97,29 @@ impl<'a> Answers<'a> {
         let found = self.gateway.resolve_source(source, platform, *mode, log_name).await?;
         let (digest, config) = found.image.unwrap_or_default();
         Ok(ImageAnswer { reference: None, digest, config })
+    }
+
+    /// The name of an image with the digest that the lock has for it.
+    fn locked(&self, reference: &str) -> Option<String> {
+        let Pinning::Locked(lock) = &self.input.pinning else { return None };
+        let digest = lock.0.get(reference)?;
+        Some(format!("{reference}@{digest}"))
+    }
+
+    /// Refuses an image that a locked build does not know.
+    fn check(&self, question: &Question) -> Result<(), Refusal> {
+        let (Pinning::Locked(lock), Question::Image(image)) = (&self.input.pinning, question)
+        else {
+            return Ok(());
+        };
+        let name = &image.reference;
+        if image.layout.is_some() || name.contains('@') || lock.0.contains_key(name) {
+            return Ok(());
+        }
+        Err(Refusal::new("IMAGE_NOT_LOCKED", format!("`bk-sync.lock` does not hold `{name}`"))
+            .with_fix(
+                "run `bk-sync lock` with the same arguments, or name the image by its digest",
+            ))
     }
 
     async fn time(&self, question: &SourceQuestion) -> Result<Option<i64>, Failure> {

@@ -17,7 +17,8 @@ use crate::{
     compile::{self, Build, CompileError, Compiler, Fault, Request, Step},
     dockerfile::{Lines, lint},
     llb::{Caps, Platform, SourceMap},
-    plan::FrontendChoice,
+    pipeline::{attributes::DEFAULT_PROVENANCE, error::Refusal},
+    plan::{FrontendChoice, Pinning},
     proto::{
         moby::buildkit::v1::frontend::{
             Ref, RefMap, Result as BuildResult, WarnRequest, result::Result as Kind,
@@ -29,6 +30,7 @@ pub(super) use look::Looking;
 
 use answer::Answers;
 use futures::future::{BoxFuture, try_join_all};
+use prost::Message as _;
 use std::sync::Arc;
 
 /// Compiles here. A file whose `# syntax` line names another frontend than the standard one is
@@ -71,9 +73,12 @@ impl Frontend for NativeFrontend {
 }
 
 /// What only a frontend on the builder can do: scanning the stages for a bill of materials runs a
-/// scanner's image on their results.
+/// scanner's image on their results, and a builder's own account of how a build was asked for is what it
+/// saw its frontend being asked.
 fn needs_daemon(input: &FrontendInput) -> bool {
+    let provenance = input.attributes.get("attest:provenance");
     input.attributes.contains_key("attest:sbom")
+        || provenance.is_some_and(|asked| asked != DEFAULT_PROVENANCE)
 }
 
 async fn native(
@@ -108,7 +113,43 @@ async fn native(
             gateway.warn(told(warning, source)).await?;
         }
     }
+    if matches!(input.pinning, Pinning::Locked(_)) {
+        refuse_moving_sources(&build)?;
+    }
     solve(gateway, input, &build).await
+}
+
+/// Refuses what may be something else tomorrow: files of the web without a checksum, branches and tags.
+fn refuse_moving_sources(build: &Build) -> Result<(), Refusal> {
+    let ops = build.targets.iter().flat_map(|target| target.definition.ops());
+    let sources = ops.filter_map(|op| match pb::Op::decode(op.bytes.as_slice()).ok()?.op {
+        Some(pb::op::Op::Source(source)) => Some(source),
+        _ => None,
+    });
+    let mut moving: Vec<String> = sources
+        .filter(|source| match source.identifier.split_once("://") {
+            Some(("http" | "https", _)) => !source.attrs.contains_key("http.checksum"),
+            Some(("git", rest)) => {
+                let commit = rest.rsplit_once('#').map_or("", |(_, reference)| reference);
+                let commit = commit.split(':').next().unwrap_or_default();
+                let is_whole =
+                    commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+                !is_whole && !source.attrs.contains_key("git.checksum")
+            }
+            _ => false,
+        })
+        .map(|source| source.identifier)
+        .collect();
+    moving.sort_unstable();
+    moving.dedup();
+    if moving.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        "SOURCE_NOT_LOCKED",
+        format!("what is behind `{}` may change", moving.join("`, `")),
+    )
+    .with_fix("give a file of the web `ADD --checksum=…`, and a repository a whole commit hash"))
 }
 
 /// What the graph is made for.

@@ -10,7 +10,7 @@ use crate::{
     diagnostic::{Diagnostic, Exit},
     engine,
     event::{Event, Events, Stage, Warning},
-    pipeline::{self, Built, Error, Inputs, login::Login},
+    pipeline::{self, Built, CacheDefault, Error, Inputs, login::Login},
     plan::{BuildPlan, Context, Output, OutputKind, SyncPlan},
     record::{self, FileDigest, ImageRecord, ManifestRecord, Receipt},
 };
@@ -34,6 +34,8 @@ pub struct Parts {
     pub login: Login,
     /// Values of the variables that the build's secrets and the sinks' tokens are taken from.
     pub variables: BTreeMap<String, Secret>,
+    /// What the build's plan does not say of its caches.
+    pub cache_defaults: Vec<CacheDefault>,
     /// Variables of the environment that hold secrets: children do not get them.
     pub secrets: Vec<String>,
     /// The socket of the user's SSH agent.
@@ -98,6 +100,7 @@ impl<'a> Real<'a> {
             connect_time: Some(connect_time),
             docker: parts.docker.clone(),
             login: parts.login.clone(),
+            cache_defaults: parts.cache_defaults.clone(),
             variables: parts.variables.clone(),
             ssh_agent: parts.ssh_agent.clone(),
             directory: parts.directory.clone(),

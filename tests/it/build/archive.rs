@@ -89,8 +89,8 @@ pub fn file(bytes: &[u8], path: &str) -> Option<Vec<u8>> {
     None
 }
 
-/// The image config of an OCI archive for arm64, less its times.
-pub fn image_config(bytes: &[u8]) -> serde_json::Value {
+/// The image config of an OCI archive for arm64, less its times, and the digests of its layers.
+pub fn image(bytes: &[u8]) -> (serde_json::Value, Vec<String>) {
     let blob = |digest: &str| -> serde_json::Value {
         let path = format!("blobs/{}", digest.replace(':', "/"));
         serde_json::from_slice(&file(bytes, &path).unwrap()).unwrap()
@@ -105,12 +105,14 @@ pub fn image_config(bytes: &[u8]) -> serde_json::Value {
             .clone();
         document = blob(entry["digest"].as_str().unwrap());
     }
+    let layers = document["layers"].as_array().unwrap();
+    let layers = layers.iter().map(|layer| layer["digest"].as_str().unwrap().to_owned()).collect();
     let mut config = blob(document["config"]["digest"].as_str().unwrap());
     config["created"].take();
     for step in config["history"].as_array_mut().unwrap() {
         step["created"].take();
     }
-    config
+    (config, layers)
 }
 
 fn digest(content: &[u8]) -> String {

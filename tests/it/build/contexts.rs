@@ -3,13 +3,15 @@
 use super::{
     archive::file, arguments, build, build_from, builders, buildkitd, dockerd, program, unique,
 };
-use crate::{bed, cli::Place};
+use crate::{
+    bed,
+    cli::{Place, git},
+};
 use flate2::{Compression, write::GzEncoder};
 use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpListener,
-    process::Command,
 };
 
 /// A Dockerfile that copies `f` and shows what is in the context.
@@ -94,50 +96,43 @@ fn ignore_files_are_heeded_and_the_dockerfiles_own_wins() {
     }
 }
 
-fn git(directory: &std::path::Path, arguments: &[&str]) {
-    let name = ["-c", "user.name=t", "-c", "user.email=t@example.com"];
-    let done = Command::new("git")
-        .args(name)
-        .args(arguments)
-        .current_dir(directory)
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .output()
-        .unwrap();
-    assert!(done.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
 #[test]
 fn a_git_url_is_fetched_by_the_builder() {
     let mark = unique();
     let work = Place::new();
     work.write("sub/Dockerfile", &dockerfile());
     work.write("sub/f", &mark);
+    work.write("Dockerfile", &dockerfile());
+    work.write("f", &mark);
     git(&work.work(), &["init", "-q", "-b", "trunk"]);
     git(&work.work(), &["add", "."]);
     git(&work.work(), &["commit", "-q", "-m", "one"]);
     let bare = bed::git_root().join(format!("{mark}.git"));
     git(&work.work(), &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
-    let url = format!("{}/{mark}.git#trunk:sub", bed::git());
     for builder in builders() {
-        for frontend in ["native", "daemon"] {
+        for (frontend, fragment) in [
+            ("native", ""),
+            ("native", "#trunk:sub"),
+            ("daemon", "#trunk"),
+            ("daemon", "#trunk:sub"),
+        ] {
             let place = Place::new();
+            let url = format!("{}/{mark}.git{fragment}", bed::git());
             build(&place, builder, &["--frontend", frontend, OUT[0], OUT[1], &url]);
             assert_eq!(
                 seen(&place, "seen").as_deref(),
                 Some(mark.as_str()),
-                "{builder:?} {frontend}"
+                "{builder:?} {frontend} {fragment}"
             );
         }
     }
     fs::remove_dir_all(bare).unwrap();
 }
 
-#[test]
-fn an_archive_behind_a_url_is_fetched_by_the_builder() {
-    let mark = unique();
-    let body = gzip(&tar(&[("Dockerfile", &dockerfile()), ("f", &mark)]));
+/// A web server that has `body` at every path, for as long as the tests run; its address.
+fn web_server(body: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/{mark}.tar.gz", listener.local_addr().unwrap());
+    let address = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
@@ -153,10 +148,56 @@ fn an_archive_behind_a_url_is_fetched_by_the_builder() {
             }
         }
     });
-    for builder in [buildkitd(), dockerd()] {
+    address
+}
+
+#[test]
+fn an_archive_behind_a_url_is_fetched_by_the_builder() {
+    let mark = unique();
+    let body = gzip(&tar(&[("Dockerfile", &dockerfile()), ("f", &mark)]));
+    let url = format!("{}/{mark}.tar.gz", web_server(body));
+    for builder in builders() {
         let place = Place::new();
         build(&place, builder, &[OUT[0], OUT[1], &url]);
         assert_eq!(seen(&place, "seen").as_deref(), Some(mark.as_str()), "{builder:?}");
+    }
+}
+
+#[test]
+fn a_dockerfile_behind_a_url_is_fetched_for_files_that_lie_here() {
+    let mark = unique();
+    let url = format!("{}/Dockerfile.other", web_server(dockerfile().into_bytes()));
+    let place = Place::new();
+    place.write("sub/f", &mark);
+    for builder in [buildkitd(), dockerd()] {
+        for frontend in ["native", "daemon"] {
+            let front = ["--frontend", frontend];
+            build(&place, builder, &[&OUT[..], &front, &["-f", &url, "sub"]].concat());
+            let back = seen(&place, "seen");
+            assert_eq!(back.as_deref(), Some(mark.as_str()), "{builder:?} {frontend}");
+        }
+    }
+    let nobody = ["-f", "http://127.0.0.1:1/Dockerfile", "--format", "json", "sub"];
+    let ran = place.run(&arguments(buildkitd(), &nobody));
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert_eq!(ran.json()["error"]["code"], "DOCKERFILE_NOT_FETCHED");
+}
+
+/// A tool that trusts size and modification time alone ships the old bytes here (earthly#2317).
+#[test]
+fn content_that_changes_under_the_same_size_and_time_is_sent() {
+    let place = Place::new();
+    place.write("Dockerfile", "FROM scratch\nCOPY f /seen\n");
+    for builder in builders() {
+        let second = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1 << 30);
+        for count in 0..3 {
+            let mark = format!("{count}{}", unique());
+            place.write("f", &mark[..20]);
+            let file = fs::File::options().write(true).open(place.work().join("f")).unwrap();
+            file.set_modified(second).unwrap();
+            build(&place, builder, &[OUT[0], OUT[1], "."]);
+            assert_eq!(seen(&place, "seen").as_deref(), Some(&mark[..20]), "{builder:?}");
+        }
     }
 }
 

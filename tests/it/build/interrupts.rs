@@ -80,6 +80,18 @@ fn running(builder: Builder, mark: &str) -> usize {
     })
 }
 
+/// The files of this machine's disk, written after `since`, that hold `text`; the builders' own are
+/// among them.
+fn on_disk(text: &str, since: &Path) -> String {
+    let output = Command::new("find")
+        .args(["/", "-xdev", "-type", "f", "-newer"])
+        .arg(since)
+        .args(["-size", "-4096k", "-exec", "grep", "-lsF", "--", text, "{}", "+"])
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// The files below `root` that hold `text`.
 fn holding(root: &Path, text: &str) -> Vec<String> {
     let mut found = Vec::new();
@@ -114,6 +126,22 @@ fn a_signal_ends_the_build_on_every_builder() {
             let root = place.work().join("..").canonicalize().unwrap();
             assert_eq!(holding(&root, &format!("canary-{mark}")), [""; 0], "{builder:?} {name}");
         }
+    }
+}
+
+#[test]
+fn a_killed_build_leaves_no_secret_on_any_disk() {
+    for builder in builders() {
+        let place = Place::new();
+        place.write("since", "");
+        let (mut child, mark) = endless(&place, builder);
+        let canary = format!("canary-{mark}");
+        let while_running = on_disk(&canary, &place.work().join("since"));
+        signal(&child, "-KILL");
+        child.wait().unwrap();
+        wait_until("the build is ended", || running(builder, &mark) == 0 && !runs(&mark));
+        assert_eq!(while_running, "", "{builder:?}");
+        assert_eq!(on_disk(&canary, &place.work().join("since")), "", "{builder:?}");
     }
 }
 

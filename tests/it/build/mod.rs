@@ -1,12 +1,18 @@
 //! Whole builds with the binary, on every builder of the test bed, held against `docker buildx`.
 
 mod archive;
+mod caches;
 mod contexts;
 mod failures;
+mod flags;
 mod interrupts;
+mod memory;
 mod outputs;
 mod parity;
+mod private_git;
 mod pushes;
+mod reproducible;
+mod roads;
 
 use crate::{
     bed,
@@ -114,4 +120,17 @@ pub fn program(name: &str, arguments: &[&str]) -> String {
     let errors = String::from_utf8_lossy(&stderr);
     assert!(status.success(), "{name} {arguments:?}: {errors}");
     String::from_utf8(stdout).unwrap()
+}
+
+/// What an HTTP server at `host` (with its port) has at `path`.
+pub fn http_get(host: &str, path: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(host).unwrap();
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(" 200 "), "{path}: {head}");
+    body.to_owned()
 }

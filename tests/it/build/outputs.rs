@@ -2,7 +2,7 @@
 //! same daemon.
 
 use super::{
-    archive::{describe, describe_directory, image_config},
+    archive::{describe, describe_directory, image},
     build, buildkitd, buildx, dockerd, graphdriver, unique,
 };
 use crate::{bed, cli::Place};
@@ -74,10 +74,10 @@ fn an_image_archive_is_what_buildx_writes() {
                 (format!("type={kind},dest=ours.tar"), format!("type={kind},dest=theirs.tar"));
             build(&place, dockerd(), &["--frontend", frontend, "-t", "a", "-o", &ours, "."]);
             buildx(&place, dockerd(), &["-t", "a", "-o", &theirs, "."]);
-            let config = |name: &str| image_config(&fs::read(place.work().join(name)).unwrap());
-            let ours = config("ours.tar");
-            assert_eq!(ours["architecture"], "arm64");
-            assert_eq!(ours, config("theirs.tar"), "{frontend} {kind}");
+            let image = |name: &str| image(&fs::read(place.work().join(name)).unwrap());
+            let ours = image("ours.tar");
+            assert_eq!(ours.0["architecture"], "arm64");
+            assert_eq!(ours, image("theirs.tar"), "{frontend} {kind}");
         }
     }
 }

@@ -100,6 +100,22 @@ fn a_refused_push_is_exit_12_and_says_who_refused() {
 }
 
 #[test]
+fn a_user_who_may_only_pull_is_refused_and_their_password_is_not_shown() {
+    let place = place(&unique());
+    let (user, password) = bed::pull_only_user();
+    for builder in [buildkitd(), graphdriver()] {
+        let tag = format!("{}/solve/{}", bed::registry_token(), unique());
+        let more = ["--format", "json", "-t", &tag, "--push", "."];
+        let mut command = place.command(&super::arguments(builder, &more));
+        command.env("BK_SYNC_REGISTRY_USERNAME", user).env("BK_SYNC_REGISTRY_PASSWORD", password);
+        let ran = place.ran(&command.output().unwrap());
+        assert_eq!(ran.code, Some(12), "{builder:?} {ran:?}");
+        assert_eq!(ran.json()["error"]["code"], "PUSH_DENIED", "{builder:?} {ran:?}");
+        assert!(!ran.stdout.contains(password) && !ran.stderr.contains(password));
+    }
+}
+
+#[test]
 fn several_platforms_make_one_index() {
     let mark = unique();
     let place = Place::new();

@@ -322,7 +322,8 @@ async fn an_oci_layout_is_a_base_image() {
     for builder in [bed::buildkitd(), bed::dockerd()] {
         let dockerfile = format!("FROM base\nRUN test -x /bin/busybox # {}\n", random_id());
         let store = random_id();
-        let layouts = Layouts::new(BTreeMap::from([(store.clone(), directory.path().to_owned())]));
+        let layouts =
+            Layouts::new(BTreeMap::from([(store.clone(), directory.path().to_owned())]), []);
         let mut build = Build::new(builder, &dockerfile);
         build.attributes.push(("context:base", format!("oci-layout://{store}:tag@{digest}")));
         let built = build.run(session().attach(layouts)).await;

@@ -1,0 +1,120 @@
+//! `lock`.
+
+use super::{
+    arguments::GlobalArguments,
+    build::{self, BuildArguments},
+    environment::Environment,
+    execute::Surroundings,
+    failure::uncompiled,
+    imagined::look_pinned,
+};
+use crate::{
+    config::Config,
+    diagnostic::{Diagnostic, Exit, Printer},
+    pipeline::imagined::Looked,
+    plan::ImageLock,
+    proto::pb,
+};
+use clap::Args;
+use prost::Message as _;
+use serde_json::json;
+use std::{collections::BTreeMap, io, io::Write as _, path::Path};
+
+const EXAMPLES: &str = "Examples:
+  bk-sync lock .                 hold the base images that bk-sync.lock does not hold yet
+  bk-sync lock --update .        take what their names stand for now
+  bk-sync build --reproducible . build with what is held";
+
+/// Hold base images by their digests, in bk-sync.lock
+///
+/// The names in the Dockerfile are looked up; nothing is built. Takes all of build's flags.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct LockArguments {
+    #[command(flatten)]
+    build: BuildArguments,
+    /// Look up again what is held already
+    #[arg(long, help_heading = "Lock options")]
+    update: bool,
+}
+
+impl LockArguments {
+    /// Looks images up, and writes what was found.
+    pub(super) fn run(
+        self,
+        global: &GlobalArguments,
+        config: Option<&Config>,
+        environment: &Environment,
+        printer: Printer,
+    ) -> Result<Exit, Box<Diagnostic>> {
+        let Self { build, update } = self;
+        let path = build::lock_path(config);
+        let mut lock = build::read_lock(&path)?;
+        let surroundings = Surroundings { global, config, environment, printer };
+        let looked = look_pinned(build, surroundings)?;
+        let graphs = match looked {
+            Looked::Graphs(graphs) => graphs.outcome,
+            Looked::Wrong(wrong) => {
+                return Err(uncompiled(&wrong.outcome, &wrong.file, &wrong.text).into());
+            }
+            Looked::Checked(_) => {
+                let message = "a check came back in the place of a graph";
+                return Err(Diagnostic::new("INTERNAL", Exit::Internal, message).into());
+            }
+        };
+        let ops = graphs.targets.iter().flat_map(|target| target.definition.ops());
+        let found = images(ops.map(|op| op.bytes.as_slice()));
+        let mut changed = BTreeMap::new();
+        for (name, digest) in &found {
+            let held = lock.0.get(name);
+            if held.is_none() || (update && held != Some(digest)) {
+                changed.insert(name.clone(), digest.clone());
+            }
+        }
+        lock.0.extend(changed.clone());
+        write(&path, &lock).map_err(|error| {
+            let message = format!("cannot write `{}`: {error}", path.display());
+            Diagnostic::new("FILE_FAILED", Exit::Build, message)
+        })?;
+        let held: BTreeMap<&String, &String> =
+            lock.0.iter().filter(|(name, _)| found.contains_key(*name)).collect();
+        let line: Vec<String> =
+            held.iter().map(|(name, digest)| format!("{name}@{digest}")).collect();
+        let result =
+            json!({"file": path.display().to_string(), "images": held, "changed": changed});
+        printer
+            .success("lock", &line.join("\n"), &result, &[], &[])
+            .map_err(|error| Diagnostic::new("INTERNAL", Exit::Internal, error.to_string()))?;
+        Ok(Exit::Done)
+    }
+}
+
+/// The images of a graph by name, with their digests.
+fn images(ops: impl Iterator<Item = impl AsRef<[u8]>>) -> BTreeMap<String, String> {
+    ops.filter_map(|bytes| match pb::Op::decode(bytes.as_ref()).ok()?.op {
+        Some(pb::op::Op::Source(source)) => {
+            let image = source.identifier.strip_prefix("docker-image://")?;
+            let (name, digest) = image.split_once('@')?;
+            Some((name.to_owned(), digest.to_owned()))
+        }
+        _ => None,
+    })
+    .collect()
+}
+
+/// Writes the lock so that it is there whole or not at all, and only where it changes.
+fn write(path: &Path, lock: &ImageLock) -> io::Result<()> {
+    let text = lock.render();
+    if std::fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(directory)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path).map(drop).map_err(|error| error.error)
+}

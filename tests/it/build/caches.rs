@@ -1,0 +1,192 @@
+//! `--cache-from` and `--cache-to`, with every backend that BuildKit has.
+
+use super::{Builder, buildkitd, dockerd, graphdriver, unique};
+use crate::{
+    bed,
+    cli::{Place, Ran},
+};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    sync::{Arc, Mutex},
+};
+
+/// A place whose step gives another result each time that it runs.
+fn place(mark: &str) -> Place {
+    let place = Place::new();
+    place.write(
+        "Dockerfile",
+        &format!(
+            "FROM {}\nRUN echo {mark} && cat /proc/sys/kernel/random/uuid >/seen\n",
+            bed::base_multi()
+        ),
+    );
+    place
+}
+
+/// Builds with `more`; the number that the step drew.
+fn drawn(place: &Place, builder: Builder, more: &[&str]) -> (String, Ran) {
+    let head = ["--builder", builder.address, "build", "--progress", "plain", "-o", "out"];
+    let ran = place.run(&[&head[..], more, &["."]].concat());
+    assert_eq!(ran.code, Some(0), "{builder:?} {more:?}: {ran:?}");
+    let text = std::fs::read_to_string(place.work().join("out/seen")).unwrap();
+    (text, ran)
+}
+
+/// The step's result comes from the cache that `to` wrote, on a builder that never ran it.
+fn travels(from: Builder, to: Builder, export: &[&str], import: &[&str]) {
+    let place = place(&unique());
+    let (first, _) = drawn(&place, from, export);
+    let (again, ran) = drawn(&place, to, import);
+    assert_eq!(again, first, "{from:?} {export:?} → {to:?} {import:?}: {}", ran.stderr);
+}
+
+#[test]
+fn a_cache_in_a_registry_travels_to_another_builder() {
+    for (from, to) in [(buildkitd(), dockerd()), (dockerd(), buildkitd())] {
+        let name = format!("{}/caches/{}", bed::registry(), unique());
+        let export = format!("type=registry,ref={name},mode=max");
+        travels(from, to, &["--cache-to", &export], &["--cache-from", &name]);
+    }
+}
+
+#[test]
+fn a_cache_in_a_directory_travels_to_another_builder() {
+    for (from, to) in [(buildkitd(), dockerd()), (dockerd(), buildkitd())] {
+        for frontend in ["native", "daemon"] {
+            let import = ["--cache-from", "type=local,src=kept", "--frontend", frontend];
+            travels(from, to, &["--cache-to", "type=local,dest=kept,mode=max"], &import);
+        }
+    }
+    // The first build of all finds none, and says so.
+    let place = place(&unique());
+    let (_, ran) = drawn(&place, buildkitd(), &["--cache-from", "type=local,src=kept"]);
+    assert!(ran.stderr.contains("none yet"), "{}", ran.stderr);
+    // Names in a directory.
+    let export = ["--cache-to", "type=local,dest=kept,tag=one"];
+    let (first, _) = drawn(&place, buildkitd(), &export);
+    let (again, _) = drawn(&place, dockerd(), &["--cache-from", "type=local,src=kept,tag=one"]);
+    assert_eq!(again, first);
+}
+
+#[test]
+fn a_cache_inside_an_image_travels_to_another_builder() {
+    for export in [&["--cache-to", "type=inline"][..], &["--build-arg", "BUILDKIT_INLINE_CACHE=1"]]
+    {
+        let place = place(&unique());
+        let name = format!("{}/caches/{}", bed::registry(), unique());
+        let push = ["-t", &name, "-o", "type=registry"];
+        let (first, _) = drawn(&place, buildkitd(), &[export, &push].concat());
+        let (again, _) = drawn(&place, dockerd(), &["--cache-from", &name]);
+        assert_eq!(again, first);
+        let (old, _) = drawn(&place, graphdriver(), &["--cache-from", &name]);
+        assert_eq!(old, first);
+    }
+}
+
+#[test]
+fn a_docker_that_writes_no_cache_says_so() {
+    let place = place(&unique());
+    let more = ["--format", "json", "--cache-to", "type=local,dest=kept", "."];
+    let ran =
+        place.run(&[&["--builder", graphdriver().address, "build", "-q"][..], &more].concat());
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert_eq!(ran.json()["error"]["code"], "CACHE_UNSUPPORTED");
+}
+
+/// A server that knows nothing and remembers what it was asked: request lines with their headers.
+fn listener() -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let kept = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, kept) = (stream.unwrap(), kept.clone());
+            // Clients open connections that they may never use.
+            std::thread::spawn(move || {
+                let mut head = [0; 8192];
+                let read = stream.read(&mut head).unwrap_or(0);
+                kept.lock().unwrap().push(String::from_utf8_lossy(&head[..read]).into_owned());
+                let answer =
+                    "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                drop(stream.write_all(answer.as_bytes()));
+            });
+        }
+    });
+    (address, asked)
+}
+
+/// No package has these services, so what is seen is that the builder calls the one that was named,
+/// with the credentials that it was lent.
+#[test]
+fn caches_in_clouds_are_asked_with_what_was_said_and_what_the_environment_has() {
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Vec<String>);
+    let (address, asked) = listener();
+    let mark = unique();
+    let s3 = format!(
+        "type=s3,region=eu,bucket=pail{mark},name=a,use_path_style=true,endpoint_url={address}"
+    );
+    let azblob = format!(
+        "type=azblob,name=a,container=box{mark},account_url={address}/account,secret_access_key=aGlkZGVu"
+    );
+    let cases: [Case<'_>; 3] = [
+        (
+            &s3,
+            &[("AWS_ACCESS_KEY_ID", "lent-id"), ("AWS_SECRET_ACCESS_KEY", "lent-secret")],
+            vec![format!("/pail{mark}/"), "lent-id".to_owned()],
+        ),
+        (&azblob, &[], vec![format!("box{mark}")]),
+        (
+            "type=gha,scope=a",
+            &[
+                (
+                    "ACTIONS_RUNTIME_TOKEN",
+                    "eyJhbGciOiJub25lIn0.eyJhYyI6ICJbe1wiU2NvcGVcIjpcImFcIixcIlBlcm1pc3Npb25cIjozfV0iLCAiZXhwIjogNDEwMjQ0NDgwMCwgIm5iZiI6IDE2MDAwMDAwMDB9.",
+                ),
+                ("ACTIONS_RESULTS_URL", &address),
+            ],
+            vec!["CacheService".to_owned()],
+        ),
+    ];
+    for (spec, variables, expected) in cases {
+        for builder in [buildkitd(), dockerd()] {
+            if builder.docker_host.is_some() && !spec.starts_with("type=gha") {
+                for flag in ["--cache-from", "--cache-to"] {
+                    let head = ["--builder", builder.address, "build", "-q", "--format", "json"];
+                    let ran = place(&unique()).run(&[&head[..], &[flag, spec, "."]].concat());
+                    assert_eq!(ran.json()["error"]["code"], "CACHE_UNSUPPORTED", "{ran:?}");
+                }
+                continue;
+            }
+            asked.lock().unwrap().clear();
+            let place = place(&unique());
+            for flag in ["--cache-from", "--cache-to"] {
+                let more = ["build", "--progress", "plain", flag, spec, "."];
+                let mut command =
+                    place.command(&[&["--builder", builder.address][..], &more].concat());
+                command.envs(variables.iter().copied());
+                // The service knows nothing: reading from it is no failure, writing to it is one.
+                let ran = place.ran(&command.output().unwrap());
+                let heads = asked.lock().unwrap().join("\n");
+                for word in &expected {
+                    assert!(
+                        heads.contains(word),
+                        "{builder:?} {flag} {spec}: {word} is not in {heads:?} {ran:?}"
+                    );
+                }
+                assert!(
+                    !ran.stderr.contains("lent-secret") && !ran.stderr.contains("aGlkZGVu"),
+                    "{ran:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn outside_of_github_its_cache_is_left_out_with_a_warning() {
+    let place = place(&unique());
+    let (_, ran) = drawn(&place, buildkitd(), &["--cache-from", "type=gha"]);
+    assert!(ran.stderr.contains("GitHub Actions is left out"), "{}", ran.stderr);
+}
