@@ -5,6 +5,7 @@ mod doctor;
 mod image;
 mod init;
 mod plan;
+mod seed;
 
 use crate::command::{Said, Stranger, run, unique, write_files};
 use serde_json::Value;
