@@ -138,9 +138,12 @@ impl Deploy<'_> {
         } else if !resumed && last.as_ref().is_some_and(|last| is_same(last, receipt)) {
             return Ok(Outcome::Unchanged);
         }
-        receipt.outcome = Outcome::Done;
         self.stage(SyncStage::Record, stages, receipt, async |stages, receipt, cancel| {
-            stages.record(receipt, cancel).await;
+            // On the disk it is done when everybody has been told: a deploy that is killed before
+            // is gone on with.
+            let ended = Some((self.now)());
+            let done = Receipt { outcome: Outcome::Done, ended, ..receipt.clone() };
+            stages.record(&done, cancel).await;
             Ok(())
         })
         .await?;

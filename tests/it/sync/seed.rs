@@ -74,7 +74,7 @@ impl Seed {
                         "tolerations": [{ "operator": "Exists", "effect": "NoSchedule", "key": "kwok.x-k8s.io/node" }],
                         "containers": [{
                             "name": WORKLOAD,
-                            "image": format!("{repository}:20260101-000000"),
+                            "image": format!("{repository}-old:20260101-000000"),
                             "ports": [{ "containerPort": 3111 }],
                         }],
                     },
@@ -195,7 +195,10 @@ fn one_command_does_the_eight_steps_the_second_does_nothing_and_a_change_rolls_o
     assert_eq!(seed.image(), format!("{}@{digest}", seed.repository));
     let rollout = &receipt["rollout"];
     assert_eq!(rollout["workload"], format!("deployment/{WORKLOAD}").as_str(), "{first}");
-    assert_eq!(rollout["previous_image"], format!("{}:20260101-000000", seed.repository).as_str());
+    assert_eq!(
+        rollout["previous_image"],
+        format!("{}-old:20260101-000000", seed.repository).as_str()
+    );
     assert!(rollout["replica_set"]["uid"].is_string(), "{rollout}");
     assert!(rollout["pods"][0]["uid"].is_string(), "{rollout}");
     let deployment = seed.deployment();
@@ -234,9 +237,10 @@ fn one_command_does_the_eight_steps_the_second_does_nothing_and_a_change_rolls_o
 #[test]
 fn a_rollout_that_fails_goes_back_and_resuming_does_not_build_again() {
     let seed = Seed::new("", &json!({}));
-    // Pods of images that hold this text never start; the old one's do.
+    // Pods of images that hold this text never start; the old one's do, pinned or not.
     let annotations = json!({ "spec": { "template": { "metadata": { "annotations": {
-        "bk-sync.test/fail": "ErrImagePull", "bk-sync.test/fail-image": "@sha256",
+        "bk-sync.test/fail": "ErrImagePull",
+        "bk-sync.test/fail-image": format!("{}@", seed.repository),
     } } } } });
     let patched = kubectl(&["-n", &seed.namespace, "patch", "deployment", WORKLOAD, "-p"])
         .arg(annotations.to_string())
