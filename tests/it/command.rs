@@ -20,6 +20,20 @@ impl Stranger {
         Self { home }
     }
 
+    /// Somebody whose Docker config holds `user` and `password` for each of `registries`.
+    pub fn logged_in(registries: &[&str], (user, password): (&str, &str)) -> Self {
+        use base64::Engine as _;
+        let stranger = Self::new();
+        let auth = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+        let auths: serde_json::Map<_, _> = registries
+            .iter()
+            .map(|registry| ((*registry).to_owned(), serde_json::json!({ "auth": auth })))
+            .collect();
+        let config = serde_json::json!({ "auths": auths }).to_string();
+        std::fs::write(stranger.docker_config().join("config.json"), config).expect("a config");
+        stranger
+    }
+
     /// The home directory.
     pub fn path(&self) -> &Path {
         self.home.path()
