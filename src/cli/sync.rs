@@ -6,7 +6,7 @@ use super::{
     cluster::{self, ClusterArguments},
     credentials,
     environment::Environment,
-    execute, push, tls,
+    execute, push, tls, verify,
 };
 use crate::{
     buildkit::dial,
@@ -248,6 +248,7 @@ impl DeployArguments {
             holder: cluster::holder(environment),
             lock_wait: self.lock_wait.unwrap_or_default(),
             lock_takeover: self.lock_takeover,
+            checks: verify::checks(&config, environment)?,
         };
         Ok(Planned { plan, request, config, cluster })
     }

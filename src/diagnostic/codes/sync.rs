@@ -5,14 +5,6 @@ use crate::diagnostic::Exit;
 
 pub(super) const CODES: &[Explanation] = &[
     Explanation {
-        code: "CHECKS_UNAVAILABLE",
-        exits: &[Exit::Verify],
-        title: "the checks of the config cannot be made",
-        meaning: "`[verify]` asks for checks that could not be made.",
-        reasons: &["This version lacks them."],
-        remedies: &["Take `[verify]` out of `bk-sync.toml`."],
-    },
-    Explanation {
         code: "CONFIG_EXISTS",
         exits: &[Exit::Usage],
         title: "there is a config file already",

@@ -9,15 +9,20 @@ use crate::{
     pipeline::{
         self, Error,
         rollout::{RolloutFailure, RolloutInputs, Waiting, WorkloadStatus},
+        verify::{Checks, VerifyInputs},
     },
     plan::{RolloutPlan, SyncPlan},
-    record::{self, ImageRecord, PodRecord, Receipt, ReplicaSetRecord, RolloutRecord},
+    record::{self, CheckRecord, ImageRecord, PodRecord, Receipt, ReplicaSetRecord, RolloutRecord},
     rollout::{
         OnFailure, PinnedImage, Provenance, Request, RolloutReport, WorkloadName,
         api::resource,
         preflight::Doubt,
         report::{Outcome as Ended, PodReport, RevisionReport},
         request::PlatformManifest,
+    },
+    verify::{
+        pods::Pods,
+        report::{Check, CheckedPod, VerifyReport},
     },
 };
 use kube::{
@@ -42,6 +47,8 @@ pub struct ClusterParts {
     pub lock_wait: Duration,
     /// Whether another deploy's lock is taken away.
     pub lock_takeover: bool,
+    /// What is checked after the rollout.
+    pub checks: Checks,
 }
 
 /// The workload of one deploy.
@@ -52,6 +59,8 @@ pub(in crate::pipeline) struct Target<'a> {
     parts: ClusterParts,
     events: Events,
     cluster: Option<Cluster>,
+    /// The pods that carry the image, as they were last seen.
+    pods: Vec<CheckedPod>,
 }
 
 impl<'a> Target<'a> {
@@ -62,7 +71,7 @@ impl<'a> Target<'a> {
         events: Events,
     ) -> Option<Self> {
         let rollout = plan.rollout.as_ref()?;
-        Some(Self { plan, rollout, parts, events, cluster: None })
+        Some(Self { plan, rollout, parts, events, cluster: None, pods: Vec::new() })
     }
 
     async fn inputs(&mut self, cancel: &CancellationToken) -> Outcome<RolloutInputs> {
@@ -195,6 +204,7 @@ impl<'a> Target<'a> {
         let digest = receipt.image.as_ref().map(|image| image.digest.as_str());
         let is_current = status.settled && digest.is_some() && status.digest.as_deref() == digest;
         if is_current {
+            self.pods = checked(&status.pods);
             receipt.rollout = Some(self.seen(&cluster, &status, receipt));
         }
         Ok(is_current)
@@ -224,7 +234,7 @@ impl<'a> Target<'a> {
         let request = self.request(receipt.image.as_ref())?;
         match pipeline::rollout::rollout(&request, inputs).await {
             Ok(report) => {
-                Self::note(&report, receipt);
+                self.note(&report, receipt);
                 Ok(())
             }
             Err(failure) => {
@@ -233,7 +243,7 @@ impl<'a> Target<'a> {
                 else {
                     return Err(Box::new(failure.into()));
                 };
-                Self::note(report, receipt);
+                self.note(report, receipt);
                 let back = report.workloads.first().and_then(|one| one.rollback.as_ref());
                 receipt.rolled_back = back
                     .map(|back| back.outcome == crate::rollout::report::RollbackOutcome::Verified);
@@ -242,8 +252,9 @@ impl<'a> Target<'a> {
         }
     }
 
-    fn note(report: &RolloutReport, receipt: &mut Receipt) {
+    fn note(&mut self, report: &RolloutReport, receipt: &mut Receipt) {
         let Some(one) = report.workloads.first() else { return };
+        self.pods = checked(&one.pods);
         receipt.rollout = Some(RolloutRecord {
             context: report.context.clone(),
             namespace: one.namespace.clone(),
@@ -254,6 +265,25 @@ impl<'a> Target<'a> {
             replica_set: one.revision.as_ref().map(revision),
             pods: one.pods.iter().map(pod).collect(),
         });
+    }
+
+    /// Checks the pods that carry the image.
+    pub(super) async fn verify(
+        &mut self,
+        receipt: &mut Receipt,
+        cancel: &CancellationToken,
+    ) -> Outcome<()> {
+        let cluster = self.cluster(cancel).await?;
+        let inputs = VerifyInputs {
+            pods: Pods::new(cluster.client.clone(), cluster.namespace.clone()),
+            new: self.pods.clone(),
+            events: self.events.clone(),
+            cancel: cancel.clone(),
+        };
+        let report = pipeline::verify::verify(&self.parts.checks, inputs).await;
+        let report = report.map_err(|_| Box::new(Diagnostic::from(Error::Interrupted)))?;
+        receipt.checks = report.checks.iter().map(check).collect();
+        if report.ok() { Ok(()) } else { Err(failed(&report)) }
     }
 
     /// Brings back the image that ran before.
@@ -293,6 +323,39 @@ impl<'a> Target<'a> {
             () = cancel.cancelled() => Err("interrupted before the workload was annotated".to_owned()),
         }
     }
+}
+
+fn checked(pods: &[PodReport]) -> Vec<CheckedPod> {
+    pods.iter().map(|pod| CheckedPod { name: pod.name.clone(), uid: pod.uid.clone() }).collect()
+}
+
+fn check(check: &Check) -> CheckRecord {
+    let findings: Vec<&str> =
+        check.findings.iter().map(|finding| finding.message.as_str()).collect();
+    CheckRecord {
+        name: format!("{} {}", check.kind, check.subject),
+        ok: check.ok,
+        finding: findings.join("; "),
+        ms: check.duration_ms,
+    }
+}
+
+/// The first finding that failed, with the others beside it.
+fn failed(report: &VerifyReport) -> Box<Diagnostic> {
+    let mut failures = report.failures();
+    let Some((check, first)) = failures.next() else {
+        let message = "a check failed and found nothing";
+        return Diagnostic::new("INTERNAL", Exit::Internal, message).into();
+    };
+    let message = format!("{} {}: {}", check.kind, check.subject, first.message);
+    let mut diagnostic = Diagnostic::new(first.code, Exit::Verify, message);
+    diagnostic.fix.clone_from(&first.fix);
+    for (check, more) in failures {
+        diagnostic =
+            diagnostic.with_note(format!("{} {}: {}", check.kind, check.subject, more.message));
+    }
+    let checks = serde_json::to_value(&report.checks).unwrap_or_default();
+    diagnostic.with_detail("checks", checks).into()
 }
 
 fn pod(pod: &PodReport) -> PodRecord {

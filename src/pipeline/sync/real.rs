@@ -195,14 +195,8 @@ impl Stages for Real<'_> {
         self.target()?.rollout(receipt, cancel).await
     }
 
-    async fn verify(&mut self, _: &mut Receipt, _: &CancellationToken) -> Outcome<()> {
-        if self.plan.checks.is_empty() {
-            return Ok(());
-        }
-        let message = "the checks of `[verify]` cannot be made yet";
-        Err(Diagnostic::new("CHECKS_UNAVAILABLE", Exit::Verify, message)
-            .with_fix("take `[verify]` out of bk-sync.toml")
-            .into())
+    async fn verify(&mut self, receipt: &mut Receipt, cancel: &CancellationToken) -> Outcome<()> {
+        self.target()?.verify(receipt, cancel).await
     }
 
     async fn roll_back(&mut self, _: &mut Receipt, cancel: &CancellationToken) -> Outcome<()> {

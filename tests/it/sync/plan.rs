@@ -64,7 +64,7 @@ fn recorded() -> (Project, Recorder) {
          [registry.{registry:?}]\nusername = \"u\"\ncommand = [\"sh\", \"-c\", \"{lease}\"]\n\
          [rollout]\ncontext = \"bed\"\nnamespace = \"n\"\nworkload = \"deployment/app\"\ncontainer = \"app\"\n\
          [[verify.http]]\nport = 3111\nexpect = {{ status = 200 }}\n\
-         [verify.inngest]\nurl = \"http://{inngest}\"\napp = \"a\"\n\
+         [verify.inngest]\nurl = \"http://{inngest}\"\napp = \"a\"\nserve = {{ port = 3111 }}\n\
          [record]\ncommand = [\"sh\", \"-c\", \"{record}\"]\nhttp = {{ url = \"http://{sink}/\" }}\n\
          [[hook]]\nstage = \"build\"\nwhen = \"before\"\ncommand = [\"sh\", \"-c\", \"{hook}\"]\n",
         lease = did("lease"),
