@@ -30,9 +30,11 @@ fn a_rollout_of_many_pods_costs_few_requests_and_little_memory() {
     let mut log =
         std::fs::File::open(bed::part("BK_SYNC_TEST_KUBE_AUDIT_LOG")).expect("the audit log");
     log.seek(SeekFrom::End(0)).unwrap();
+    // A pipe that nobody reads meanwhile would hold the report of many pods up.
+    let mut said = tempfile::tempfile().unwrap();
     let mut child = shop
         .command("deployment/web", &new(), &["--timeout", "9m"])
-        .stdout(Stdio::piped())
+        .stdout(said.try_clone().unwrap())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
@@ -49,10 +51,11 @@ fn a_rollout_of_many_pods_costs_few_requests_and_little_memory() {
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
     };
-    let mut said = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(exit.success(), "{said}");
-    let report: Value = serde_json::from_str(&said).unwrap();
+    said.rewind().unwrap();
+    let mut text = String::new();
+    said.read_to_string(&mut text).unwrap();
+    assert!(exit.success(), "{text}");
+    let report: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(report["result"]["workloads"][0]["pods"].as_array().unwrap().len(), PODS);
 
     // The audit log is written in batches.
