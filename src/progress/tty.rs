@@ -496,6 +496,9 @@ mod tests {
         warning: odd
         hint: do less
          => ERROR [build 2/2] RUN make                         2.6s
+        failed after 3.5s: 3 steps, 0 cached, 3 ran
+          sent    1.50MB to the builder
+          time    [build 2/2] RUN make 2.6s, [internal] load build…
         ");
     }
 

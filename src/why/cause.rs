@@ -140,8 +140,9 @@ pub fn explain<'r>(last: &'r Record, before: Option<&Record>) -> Explained<'r> {
         let ran = matches!(state, State::Ran | State::Failed);
         if before.is_none() && is_instruction(step) {
             causes = vec![Cause::First];
-        } else if let Some(part) = written_with(last, step, &inherited, &direct) {
-            causes.extend(part);
+        } else if causes.is_empty() && is_instruction(step) {
+            let old = before.zip(pair(index)).and_then(|(before, pair)| before.step(pair));
+            causes.extend(written_with(step, old, last, &inherited, &direct).unwrap_or_default());
         }
         // A base image is resolved in every build: that is no news.
         let is_source = step.properties.contains_key(IMAGE);
@@ -160,7 +161,8 @@ pub fn explain<'r>(last: &'r Record, before: Option<&Record>) -> Explained<'r> {
         }
         roots.push(of_step);
         if !ran {
-            causes.clear();
+            // Another base image is news even where the builder had it already.
+            causes.retain(|cause| matches!(cause, Cause::BaseImage { .. }));
         }
         reports.push(Report { step: index, state, causes, cost: Vec::new(), cost_milliseconds: 0 });
     }
@@ -170,20 +172,29 @@ pub fn explain<'r>(last: &'r Record, before: Option<&Record>) -> Explained<'r> {
     Explained { record: last, steps: reports, advice }
 }
 
-/// What changed of an op that was made of the same instruction as `step`: the text of a heredoc is an
-/// op of its own.
+/// What changed of a step whose own text is an op of its own: a file that is written in the
+/// Dockerfile.
 fn written_with(
-    last: &Record,
     step: &Step,
+    old: Option<&Step>,
+    last: &Record,
     inherited: &BTreeSet<usize>,
     direct: &[Vec<Cause>],
 ) -> Option<Vec<Cause>> {
-    let is_part = |index: &&usize| {
-        last.step(**index).is_some_and(|other| {
-            step.line > 0 && other.line == step.line && other.platform == step.platform
-        })
+    let is_inline = |index: &&usize| {
+        let written = last.step(**index);
+        inherited.contains(*index)
+            && written
+                .is_some_and(|one| one.properties.keys().any(|name| name.starts_with("file ")))
     };
-    inherited.iter().find(is_part).and_then(|index| direct.get(*index)).cloned()
+    let part = step.inputs.iter().find(is_inline)?;
+    match old {
+        Some(old) if old.instruction != step.instruction => Some(vec![Cause::Instruction {
+            old: old.instruction.clone(),
+            new: step.instruction.clone(),
+        }]),
+        _ => direct.get(*part).cloned(),
+    }
 }
 
 /// Adds to each root what ran because of it.

@@ -82,11 +82,12 @@ pub fn steps(
 fn place(definition: &Definition, digest: &str) -> (u32, String) {
     let found = definition.locations(digest).iter().find_map(|location| {
         let source = definition.sources().get(location.source)?;
-        Some((source, location.ranges.first()?))
+        // An instruction of several lines has a range for each.
+        Some((source, location.ranges.first()?.start.line, location.ranges.last()?.end.line))
     });
-    let Some((source, range)) = found else { return (0, String::new()) };
-    let first = usize::try_from(range.start.line).unwrap_or_default();
-    let last = usize::try_from(range.end.line).unwrap_or_default();
+    let Some((source, first, last)) = found else { return (0, String::new()) };
+    let first = usize::try_from(first).unwrap_or_default();
+    let last = usize::try_from(last).unwrap_or_default();
     let text = String::from_utf8_lossy(&source.data);
     let lines: Vec<&str> = text
         .lines()

@@ -48,7 +48,8 @@ impl Explained<'_> {
         let count = self.steps.iter().filter(ran).count();
         put(&mut text, &format!("{count} of {all} steps ran, {}", seconds(time)));
         for report in chosen {
-            let is_worth_it = wanted.is_some() || (ran(&report) && !report.causes.is_empty());
+            let is_worth_it = wanted.is_some()
+                || ((ran(&report) || !report.cost.is_empty()) && !report.causes.is_empty());
             if is_worth_it {
                 self.report(report, &mut text);
             }

@@ -162,11 +162,11 @@ fn an_argument_in_a_path_is_named() {
 #[test]
 fn an_argument_that_may_be_a_secret_is_named_and_not_shown() {
     let project = Project::new("ARG API_TOKEN\nRUN true $API_TOKEN\n");
-    assert_eq!(project.build(&["--build-arg", "API_TOKEN=canary-1"]), Some(0));
-    assert_eq!(project.build(&["--build-arg", "API_TOKEN=canary-2"]), Some(0));
+    assert_eq!(project.build(&["--build-arg", "API_TOKEN=hush-1"]), Some(0));
+    assert_eq!(project.build(&["--build-arg", "API_TOKEN=hush-2"]), Some(0));
     let causes = project.causes();
     assert_eq!(causes[0].1[0]["name"], "API_TOKEN", "{causes:?}");
-    assert!(!project.why().to_string().contains("canary"));
+    assert!(!project.why().to_string().contains("hush"));
 }
 
 #[test]

@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn commands_flags_and_values_are_offered_where_they_fit() {
-        assert_eq!(values("bu"), ["build"]);
+        assert_eq!(values("bu"), ["build", "builder"]);
         assert!(values("").contains(&"explain".to_owned()));
         assert!(!values("").contains(&"__complete".to_owned()));
         assert_eq!(values("build --targ"), ["--target"]);
