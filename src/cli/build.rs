@@ -105,24 +105,36 @@ pub(super) struct BuildArguments {
     #[arg(long, help_heading = "Output options")]
     strict: bool,
     /// How layers are compressed [default: gzip]
-    #[arg(long, value_name = "TYPE", help_heading = "Output options")]
+    #[arg(hide_short_help = true, long, value_name = "TYPE", help_heading = "Output options")]
     compression: Option<CompressionChoice>,
     /// How hard, as the type has it: 0-9 for gzip and estargz, 0-22 for zstd
-    #[arg(long, value_name = "N", help_heading = "Output options", requires = "compression")]
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_name = "N",
+        help_heading = "Output options",
+        requires = "compression"
+    )]
     compression_level: Option<u8>,
     /// Compress layers anew that come compressed in another way, such as those of a base image
-    #[arg(long, help_heading = "Output options", requires = "compression")]
+    #[arg(hide_short_help = true, long, help_heading = "Output options", requires = "compression")]
     force_compression: bool,
     /// How long a blob is tried without getting further, such as `90s` or `10m`
-    #[arg(long, value_name = "DURATION", default_value = "5m", help_heading = "Output options",
+    #[arg(hide_short_help = true, long, value_name = "DURATION", default_value = "5m", help_heading = "Output options",
         value_parser = push::duration)]
     retry_budget: Duration,
     /// Where an image that could not be pushed is held
-    #[arg(long, value_name = "WHERE", default_value = "builder", help_heading = "Output options")]
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_name = "WHERE",
+        default_value = "builder",
+        help_heading = "Output options"
+    )]
     hold: push::Hold,
     /// Give the same digest for the same inputs, on any machine at any time; the image is dated EPOCH,
     /// in seconds since 1970 [default: `SOURCE_DATE_EPOCH`, else 0]
-    #[arg(long, value_name = "EPOCH", help_heading = "Output options", num_args = 0..=1, require_equals = true, default_missing_value = "", allow_hyphen_values = true)]
+    #[arg(hide_short_help = true, long, value_name = "EPOCH", help_heading = "Output options", num_args = 0..=1, require_equals = true, default_missing_value = "", allow_hyphen_values = true)]
     reproducible: Option<String>,
     /// Write the build's metadata to FILE, as JSON
     #[arg(hide_short_help = true, long, value_name = "FILE", help_heading = "Output options")]
@@ -196,7 +208,7 @@ pub(super) struct BuildArguments {
     )]
     frontend: FrontendArgument,
     /// What may be read and what is read in its place: a JSON file, as buildctl reads it
-    #[arg(long, value_name = "FILE", help_heading = "Step options")]
+    #[arg(hide_short_help = true, long, value_name = "FILE", help_heading = "Step options")]
     source_policy: Option<PathBuf>,
     /// Grant an entitlement: `network.host`, `security.insecure`, `device[=NAME]`
     #[arg(hide_short_help = true, long, value_name = "NAME", help_heading = "Step options")]

@@ -142,6 +142,7 @@ fn an_unknown_key_is_pointed_at_with_what_was_meant() {
     2 | platform = ["linux/arm64"]
       | ^^^^^^^^
     hint: did you mean `platforms`?
+    more: `bk-sync explain CONFIG_INVALID`
     "#);
 }
 
@@ -220,6 +221,7 @@ fn every_mistake_is_shown_at_once() {
     14 | path = "/"
     15 | [depoly]
        |  ^^^^^^ unknown key `depoly` at the top level: did you mean `deploy`?
+    more: `bk-sync explain CONFIG_INVALID`
     "#);
 }
 
@@ -232,6 +234,7 @@ fn broken_syntax_is_pointed_at() {
     1 | [build]
     2 | file = "a
       |          ^
+    more: `bk-sync explain CONFIG_INVALID`
     "#);
 }
 
@@ -246,6 +249,7 @@ fn a_variable_that_is_not_set_is_pointed_at() {
     2 | A = "{env.NOPE}"
       |     ^^^^^^^^^^^^
     hint: set `NOPE`, or give the value with a flag
+    more: `bk-sync explain CONFIG_INVALID`
     "#);
 }
 
@@ -260,6 +264,7 @@ fn a_value_that_a_flag_would_refuse_is_refused_in_its_place() {
     2 | platforms = ["linux"]
       |              ^^^^^^^
     hint: write `OS/ARCH[/VARIANT]`, such as `linux/arm64`
+    more: `bk-sync explain CONFIG_INVALID`
     "#);
 }
 

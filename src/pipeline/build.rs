@@ -334,7 +334,8 @@ impl Prepared {
             let subject = input.attributes.get("filename").cloned().unwrap_or_default();
             events.emit(Event::StageStarted { stage: Stage::Compile, subject });
             // Nothing runs before a result is returned, so a refusal costs no build.
-            let allowed = preflight_push::check(&outputs, &self.login, &events);
+            let allowed =
+                preflight_push::check(&outputs, &self.login, &events, self.state.as_deref());
             let allowed = async { allowed.await.map_err(FrontendError::Preflight) };
             let compiled = tokio::try_join!(frontend.compile(gateway, &input), allowed);
             let compiled = compiled.map(|(compiled, ())| compiled);

@@ -217,6 +217,17 @@ impl Outputs {
         {
             attributes.remove(key);
         }
+        let is_of_index = |key: &String| {
+            key.starts_with("annotation-index") || key.starts_with("annotation-manifest-descriptor")
+        };
+        if attributes.keys().any(is_of_index) {
+            // Only the default provenance makes an index of one platform, and an exporter of files
+            // leaves that out. Without need we do too: it is another one after every build.
+            attributes.insert("attestation-inline".to_owned(), "true".to_owned());
+        }
+        if let Some(epoch) = plan.reproducible {
+            make_alike(&mut attributes, epoch);
+        }
         attributes.insert("tar".to_owned(), "false".to_owned());
         self.add("oci", attributes);
     }

@@ -4,6 +4,7 @@ use super::{
     error::PushFailure,
     login::{Login, LoginFailure},
     outputs::{Outputs, Push},
+    push::read_places,
 };
 use crate::{
     buildkit::session::RegistryAuth as _,
@@ -12,9 +13,11 @@ use crate::{
     registry::probe::ProbeError,
 };
 use futures::future::{BoxFuture, try_join_all};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
-/// Asks every registry that `outputs` are pushed to.
+/// Asks every registry that `outputs` are pushed to, but for those that took a push from here before
+/// and want no credentials: there is nothing that could have gone wrong since. `state` is where
+/// pushes by this process are remembered.
 ///
 /// # Errors
 /// One of them says no. A registry that cannot be asked from here may be within the builder's reach
@@ -23,12 +26,21 @@ pub(super) fn check<'a>(
     outputs: &Outputs,
     login: &'a Login,
     events: &'a Events,
+    state: Option<&Path>,
 ) -> BoxFuture<'a, Result<(), Box<PushFailure>>> {
     let names = outputs.names.iter().filter(|_| outputs.push != Push::None);
     let repositories: BTreeSet<(RegistryHost, String)> =
         names.map(|name| (RegistryHost::new(name.domain()), name.path().to_owned())).collect();
+    let places = state.filter(|_| outputs.push == Push::Client).map(read_places);
     Box::pin(async move {
-        let asked = repositories.iter().map(|(host, path)| ask(login, events, host, path));
+        let places = places.as_ref();
+        let asked = repositories.iter().map(|(host, path)| async move {
+            let is_known = places.is_some_and(|places| places.knows(host.as_str(), path));
+            if is_known && login.credentials(host.as_str()).await.is_none() {
+                return Ok(());
+            }
+            ask(login, events, host, path).await
+        });
         try_join_all(asked).await.map(|_| ())
     })
 }

@@ -64,6 +64,12 @@ impl Places {
         names.filter(|name| name.as_str() != except).take(count).cloned().collect()
     }
 
+    /// Whether anything was noted of `repository` at `host`.
+    pub fn knows(&self, host: &str, repository: &str) -> bool {
+        let blobs = self.hosts.get(host).into_iter().flat_map(BTreeMap::values);
+        blobs.flat_map(|seen| &seen.repositories).any(|known| known == repository)
+    }
+
     /// Forgets the oldest of what is too much.
     pub fn trim(&mut self) {
         let mut ages: Vec<u64> =

@@ -201,7 +201,7 @@ fn wrong_arguments_end_with_2_and_a_hint() {
     --- stdout
     --- stderr
     error: unrecognized subcommand `biuld`
-    hint: a similar subcommand exists: `build`
+    hint: some similar subcommands exist: `builder`, `build`
     ");
     insta::assert_snapshot!(place.run(&["build", "--tagg", "a"]).shown(), @r"
     exit 2

@@ -217,6 +217,7 @@ fn every_flag_reaches_the_plan() {
       "cgroup_parent": "/x",
       "frontend": "daemon",
       "push_via": "client",
+      "strict": false,
       "iid_file": "i",
       "metadata_file": "m",
       "metadata": {

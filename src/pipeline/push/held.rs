@@ -1,7 +1,10 @@
 //! A push that is not done yet, as a file in our state directory: enough to finish it without a
 //! build, also from another process. There is no secret in it.
 
-use crate::{image::document::Descriptor, registry::digest};
+use crate::{
+    image::document::Descriptor,
+    registry::{Places, digest},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
@@ -189,6 +192,11 @@ fn folder(state: &Path) -> PathBuf {
 /// Where the memory of blobs lies.
 pub(super) fn places(state: &Path) -> PathBuf {
     folder(state).join("places")
+}
+
+/// The memory of blobs; what cannot be read is forgotten.
+pub(in crate::pipeline) fn read_places(state: &Path) -> Places {
+    fs::read(places(state)).map(|text| Places::from_json(&text)).unwrap_or_default()
 }
 
 #[cfg(test)]

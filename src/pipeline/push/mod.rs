@@ -9,6 +9,7 @@ mod offers;
 mod run;
 
 pub use files::{ImageFiles, ImageFilesError};
+pub(in crate::pipeline) use held::read_places;
 pub use held::{Held, HeldError, HeldSource};
 pub use run::{PushRequest, PushSettings, PushSource, PushedAlone, push};
 

@@ -244,8 +244,7 @@ impl Job<'_> {
 
     /// Where blobs were seen before.
     fn places(&self) -> Places {
-        let text = self.state.and_then(|state| fs::read(held::places(state)).ok());
-        text.map(|text| Places::from_json(&text)).unwrap_or_default()
+        self.state.map(held::read_places).unwrap_or_default()
     }
 
     /// Keeps the memory. That it cannot be kept costs a later push some bytes.

@@ -228,14 +228,18 @@ fn attested(tag: &str) -> Vec<(String, Value)> {
 fn provenance_is_as_long_as_was_asked() {
     for builder in [buildkitd(), dockerd()] {
         let place = place("ARG TOLD\nRUN true\n");
-        let push = |more: &[&str], variables: &[(&str, &str)]| -> Vec<(String, Value)> {
+        let push_via = |via: &str, more: &[&str], variables: &[(&str, &str)]| {
             let tag = name(&unique());
             let head = ["--builder", builder.address, "build", "-q", "-t", &tag, "--push"];
-            let mut command = place.command(&[&head[..], more, &["."]].concat());
+            let via = ["--push-via", via];
+            let mut command = place.command(&[&head[..], &via, more, &["."]].concat());
             command.envs(variables.iter().copied());
             let ran = place.ran(&command.output().unwrap());
             assert_eq!(ran.code, Some(0), "{builder:?} {ran:?}");
             attested(&tag)
+        };
+        let push = |more: &[&str], variables: &[(&str, &str)]| -> Vec<(String, Value)> {
+            push_via("builder", more, variables)
         };
         let of = |found: &[(String, Value)]| -> Value {
             let [(kind, predicate)] = found else { panic!("{builder:?} {found:?}") };
@@ -251,6 +255,11 @@ fn provenance_is_as_long_as_was_asked() {
         let attest = ["--attest", "type=provenance,mode=max"];
         let long = of(&push(&[&secret[..], &attest].concat(), &[])).to_string();
         assert!(long.contains("told-value"), "{builder:?} {long}");
+        // A push by this process carries what is asked for, and no provenance by default: that is
+        // another one after every build, and a push of nothing new would send it.
+        let long = of(&push_via("client", &[&secret[..], &attest].concat(), &[])).to_string();
+        assert!(long.contains("told-value"), "{builder:?} {long}");
+        assert_eq!(push_via("client", &[], &[]), []);
         assert_eq!(push(&["--provenance=false"], &[]), []);
         assert_eq!(push(&[], &[("BUILDX_NO_DEFAULT_ATTESTATIONS", "1")]), []);
     }
@@ -385,7 +394,8 @@ fn the_metadata_file_tells_of_provenance_and_warnings_as_buildx_does() {
     let place = place("CMD echo hi\n");
     let tag = name(&unique());
     let ours = |variables: &[(&str, &str)]| -> Value {
-        let more = ["-t", &tag, "--push", "--metadata-file", "ours.json", "."];
+        let more =
+            ["-t", &tag, "--push", "--push-via", "builder", "--metadata-file", "ours.json", "."];
         let head = ["--builder", dockerd().address, "build", "-q", "--platform", "linux/arm64"];
         let mut command = place.command(&[&head[..], &more].concat());
         command.envs(variables.iter().copied());

@@ -120,10 +120,10 @@ fn hooks_and_records_are_told_without_secrets_and_a_broken_one_fails_nothing() {
 }
 
 #[test]
-fn a_refused_push_ends_with_12_and_the_receipt_says_so() {
+fn a_refused_push_ends_with_17_and_the_receipt_says_so() {
     let repository = repository(bed::registry_token());
     let project = project(bed::buildkitd(), &repository, "");
-    let failed = project.json(&["sync"], 12);
+    let failed = project.json(&["sync"], 17);
     let receipt = &failed["error"]["details"]["receipt"];
     assert_eq!(receipt["failure"]["stage"], "push", "{failed}");
     assert_eq!(receipt["stages"]["build"]["state"], "done");
