@@ -167,7 +167,8 @@ impl Login {
         self.failures().into_iter().find(of_source)
     }
 
-    /// Asks the registry whether we may push to `repository`.
+    /// Asks the registry whether we may push to `repository`; see
+    /// [`may_push`](crate::registry::probe::may_push) for `is_known`.
     ///
     /// # Errors
     /// It says no, or cannot be asked: [`LoginFailure::is_refusal`] tells which.
@@ -175,9 +176,11 @@ impl Login {
         &self,
         host: &RegistryHost,
         repository: &str,
+        is_known: bool,
     ) -> Result<(), LoginFailure> {
         let credentials = self.find(host).await;
-        let asked = may_push(&self.inner.tokens, host, repository, credentials.as_ref()).await;
+        let tokens = &self.inner.tokens;
+        let asked = may_push(tokens, host, repository, credentials.as_ref(), is_known).await;
         asked.map_err(|error| match error {
             ProbeError::ScopeRefused { host, scope } => {
                 let user = credentials.map(|known| known.username);

@@ -16,8 +16,8 @@ use futures::future::{BoxFuture, try_join_all};
 use std::{collections::BTreeSet, path::Path};
 
 /// Asks every registry that `outputs` are pushed to, but for those that took a push from here before
-/// and want no credentials: there is nothing that could have gone wrong since. `state` is where
-/// pushes by this process are remembered.
+/// and are open to all: there is nothing that could have gone wrong since. `state` is where pushes by
+/// this process are remembered.
 ///
 /// # Errors
 /// One of them says no. A registry that cannot be asked from here may be within the builder's reach
@@ -36,10 +36,7 @@ pub(super) fn check<'a>(
         let places = places.as_ref();
         let asked = repositories.iter().map(|(host, path)| async move {
             let is_known = places.is_some_and(|places| places.knows(host.as_str(), path));
-            if is_known && login.credentials(host.as_str()).await.is_none() {
-                return Ok(());
-            }
-            ask(login, events, host, path).await
+            ask(login, events, (host, path), is_known).await
         });
         try_join_all(asked).await.map(|_| ())
     })
@@ -48,10 +45,10 @@ pub(super) fn check<'a>(
 async fn ask(
     login: &Login,
     events: &Events,
-    host: &RegistryHost,
-    path: &str,
+    (host, path): (&RegistryHost, &str),
+    is_known: bool,
 ) -> Result<(), Box<PushFailure>> {
-    match login.may_push(host, path).await {
+    match login.may_push(host, path, is_known).await {
         Ok(()) => Ok(()),
         Err(failure) if !failure.is_refusal() => {
             events.emit(Event::Warning(Warning {

@@ -59,7 +59,9 @@ impl std::fmt::Display for Said<'_> {
     }
 }
 
-/// Asks whether `credentials`, or nobody in particular, may push to `repository` at `host`.
+/// Asks whether `credentials`, or nobody in particular, may push to `repository` at `host`. Where the
+/// repository `is_known` to have taken a push from here, a registry that is open to all is not asked
+/// again.
 ///
 /// # Errors
 /// They may not, or it cannot be known: see [`ProbeError`].
@@ -68,8 +70,12 @@ pub async fn may_push(
     host: &RegistryHost,
     repository: &str,
     credentials: Option<&Credentials>,
+    is_known: bool,
 ) -> Result<(), ProbeError> {
     let probe = Probe { tokens, host, repository, credentials };
+    if is_known && credentials.is_none() && probe.is_open().await {
+        return Ok(());
+    }
     tokio::time::timeout(LIMIT, probe.ask()).await.unwrap_or_else(|_| {
         Err(probe.inconclusive(format!("no answer within {} s", LIMIT.as_secs())))
     })
@@ -91,6 +97,22 @@ impl Probe<'_> {
         let Some(authorization) = self.authorize(&answer).await? else { return Ok(()) };
         let answer = self.open(&url, Some(&authorization)).await?;
         self.judge(answer, Some(&authorization)).await
+    }
+
+    /// Whether the registry lets anybody in, in plain text on this machine or over TLS.
+    async fn is_open(&self) -> bool {
+        let ping = async |scheme: &str| {
+            let url: Url = format!("{scheme}://{}/v2/", self.host).parse().ok()?;
+            if scheme == "http" && !is_loopback(&url) {
+                return None;
+            }
+            let answer = self.tokens.client(&url).ok()?.get(url).send().await.ok()?;
+            Some(answer.status() == StatusCode::OK)
+        };
+        match ping("http").await {
+            Some(is_open) => is_open,
+            None => ping("https").await.unwrap_or(false),
+        }
     }
 
     /// Opens an upload as nobody, in the way that the registry can be reached: over TLS, and on
