@@ -35,11 +35,11 @@ write_script() {
   mv -f "$1.new" "$1"
 }
 
-# ensure_tool_packages unpacks kubectl, the network plugins, strace and faketime under $BED_TOOLS once.
+# ensure_tool_packages unpacks kubectl, the network plugins, strace, faketime and two shells under $BED_TOOLS once.
 ensure_tool_packages() {
   local libraries=$BED_TOOLS/usr/lib/x86_64-linux-gnu
   if [ ! -e "$BED_TOOLS/.complete" ]; then
-    say "packages: fetching kubectl, network plugins, strace and faketime from Debian (about 30 MB, once)"
+    say "packages: fetching kubectl, network plugins, strace, faketime, zsh and fish from Debian (about 40 MB, once)"
     rm -rf "$BED_TOOLS"
     apt_update
     # shellcheck disable=SC2086
@@ -47,11 +47,14 @@ ensure_tool_packages() {
       fetch_packages "$BED_TOOLS" "" amd64 "$BED_SUITE_DOCKER" $BED_TOOL_PACKAGES
       fetch_packages "$BED_TOOLS" "" amd64 "$BED_SUITE" $BED_TEST_PACKAGES
     }
-    # faketime looks for its library where Debian installs it, or where this says.
+    # fish looks for both of its directories beside its own `bin`.
+    ln -s ../etc "$BED_TOOLS/usr/etc"
     touch "$BED_TOOLS/.complete"
   fi
   ln -sfn "$BED_TOOLS/usr/bin/kubectl" "$BED_BIN/kubectl"
   write_script "$BED_BIN/strace" "LD_LIBRARY_PATH=$libraries exec $BED_TOOLS/usr/bin/strace -E LD_LIBRARY_PATH \"\$@\""
+  write_script "$BED_BIN/zsh" "exec $BED_TOOLS/bin/zsh \"\$@\""
+  write_script "$BED_BIN/fish" "LD_LIBRARY_PATH=$libraries exec $BED_TOOLS/usr/bin/fish \"\$@\""
   write_script "$BED_BIN/faketime" "LD_PRELOAD=$libraries/faketime/libfaketime.so.1 FAKETIME=\"\$1\"; export LD_PRELOAD FAKETIME; shift; exec \"\$@\""
 }
 

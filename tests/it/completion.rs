@@ -1,19 +1,20 @@
 //! Completion in the real shells, the man pages, and help that fits a screen.
 
-use crate::cli::Place;
+use crate::{bed, cli::Place};
 use std::{fs, path::Path, process::Command};
 
 const DOCKERFILE: &str =
     "FROM alpine AS build\nRUN true\nFROM build AS test\nFROM scratch AS final\n";
 
-/// What a shell makes of `script`, which follows the program's own completion script.
+/// What a shell of the test bed (or the machine's bash) makes of `script`, which follows the program's own completion script.
 fn shell(place: &Place, program: &str, name: &str, script: &str) -> String {
     let completion = place.run(&["completion", name]);
     assert_eq!(completion.code, Some(0), "{completion:?}");
     let file = place.work().join(format!("completion.{name}"));
     fs::write(&file, completion.stdout).unwrap();
     let binary = Path::new(env!("CARGO_BIN_EXE_bk-sync")).parent().unwrap();
-    let output = Command::new(program)
+    let program = if program == "bash" { program.to_owned() } else { bed::program(program) };
+    let output = Command::new(&program)
         .args(["-c", &script.replace("SCRIPT", file.to_str().unwrap())])
         .current_dir(place.work())
         .env_clear()
