@@ -115,7 +115,7 @@ pub(super) struct GlobalArguments {
     #[arg(hide_short_help = true, long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// The builder: `unix://`, `tcp://`, `docker://`, `ssh://`, `docker-container://`,
-    /// `podman-container://` or `kube-pod://`
+    /// `podman-container://` or `kube-pod://`; several as `PLATFORM=URL,…`
     #[arg(long, global = true, value_name = "URL")]
     pub(super) builder: Option<String>,
     /// How the result is written to stdout

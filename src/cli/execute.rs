@@ -6,7 +6,7 @@ use super::{
     build::{self, Request, named_builder},
     credentials,
     environment::Environment,
-    push, screen,
+    push, screen, several,
     signal::Signals,
     tls, trace,
 };
@@ -21,7 +21,7 @@ use crate::{
     engine,
     event::{Event, Events, Stage, Warning},
     pipeline::{self, Built, login::Login, push::PushSettings},
-    plan::{BuildPlan, Context, SecretSource},
+    plan::{BuildPlan, Context, SecretSource, listed_builders},
     progress::{Reporter, Summary},
     registry::token::TokenClient,
     why::{self, Record},
@@ -59,7 +59,16 @@ pub(super) fn build(
     request: &Request,
     surroundings: Surroundings<'_>,
 ) -> Result<Exit, Box<Diagnostic>> {
-    let (built, summary) = run(request, surroundings, pipeline::build)?;
+    let listed = listed_builders(request.builder.value.as_deref().unwrap_or_default());
+    let listed = listed.map_err(|text| {
+        let message = format!("`--builder`: `{text}` is no platform");
+        Diagnostic::new("USAGE", Exit::Usage, message)
+            .with_fix("write `PLATFORM=ADDRESS,…`, such as `linux/arm64=ssh://host`")
+    })?;
+    let (built, summary) = match listed {
+        Some(listed) => several::run(request, &listed, surroundings)?,
+        None => run(request, surroundings, pipeline::build)?,
+    };
     written(&built, &summary, request, surroundings)
 }
 
@@ -72,10 +81,26 @@ pub(super) fn run<T>(
     surroundings: Surroundings<'_>,
     work: impl AsyncFnOnce(&BuildPlan, pipeline::Inputs) -> Result<T, pipeline::Error>,
 ) -> Result<(T, Summary), Box<Diagnostic>> {
+    attended(request, surroundings, async |run, login, push| {
+        let began = Instant::now();
+        let found = reach(&request.builder, surroundings, &run.events, &run.cancel).await?;
+        let inputs = run.inputs(found, began.elapsed(), login, push);
+        work(&request.plan, inputs).await.map_err(|error| Box::new(Diagnostic::from(error)))
+    })
+}
+
+/// Does the `work` of a build while its progress is shown; gives back what was lent for it.
+///
+/// # Errors
+/// The failure, which is not written yet.
+pub(super) fn attended<T>(
+    request: &Request,
+    surroundings: Surroundings<'_>,
+    work: impl AsyncFnOnce(Run<'_>, Login, PushSettings) -> Result<T, Box<Diagnostic>>,
+) -> Result<(T, Summary), Box<Diagnostic>> {
     let Surroundings { global, config, environment, .. } = surroundings;
     let push = push::settings(&request.plan, (request.retry_budget, request.hold), environment)?;
-    let reads_stdin =
-        request.plan.context == Context::Stdin || request.plan.file.as_deref() == Some("-");
+    let reads_stdin = request.plan.reads_stdin();
     if reads_stdin && io::stdin().is_terminal() {
         return Err(Diagnostic::new("USAGE", Exit::Usage, "stdin is a terminal")
             .with_fix("pipe a tar archive or a Dockerfile in: `tar -c . | bk-sync build -`")
@@ -85,22 +110,8 @@ pub(super) fn run<T>(
     supervised(global, environment, warnings, async |events, cancel| {
         let login = login(chain, &events);
         let lent = login.clone();
-        let began = Instant::now();
-        let run = Run {
-            plan: &request.plan,
-            environment,
-            events: events.clone(),
-            cancel: cancel.clone(),
-            reads_stdin,
-        };
-        let done = match reach(&request.builder, surroundings, &events, &cancel).await {
-            Ok(found) => {
-                let inputs = run.inputs(found, began.elapsed(), login, push);
-                let done = work(&request.plan, inputs).await;
-                done.map_err(|error| Box::new(Diagnostic::from(error)))
-            }
-            Err(diagnostic) => Err(diagnostic),
-        };
+        let run = Run { plan: &request.plan, environment, events, cancel, reads_stdin };
+        let done = work(run, login, push).await;
         // Whatever the ending: what was lent is given back.
         lent.release().await;
         done
@@ -191,17 +202,18 @@ fn remembered(plan: &BuildPlan, environment: &Environment) -> Option<(Record, Op
 }
 
 /// A build on its way.
-struct Run<'a> {
+#[derive(Clone, Debug)]
+pub(super) struct Run<'a> {
     plan: &'a BuildPlan,
     environment: &'a Environment,
-    events: Events,
-    cancel: CancellationToken,
+    pub(super) events: Events,
+    pub(super) cancel: CancellationToken,
     reads_stdin: bool,
 }
 
 impl Run<'_> {
     /// Puts together what the work on a builder needs.
-    fn inputs(
+    pub(super) fn inputs(
         self,
         found: Found,
         connect_time: Duration,
@@ -219,6 +231,7 @@ impl Run<'_> {
             ssh_agent: self.environment.path("SSH_AUTH_SOCK"),
             directory: PathBuf::from("."),
             state: state(self.environment),
+            is_remembered: true,
             stdin: self.reads_stdin.then(|| Box::new(tokio::io::stdin()) as _),
             events: self.events,
             cancel: self.cancel,

@@ -11,6 +11,14 @@ use crate::{
     },
 };
 use serde_json::json;
+use std::{io, path::Path};
+
+/// A file that `--html` names cannot be written.
+pub(super) fn unwritable(path: &Path, error: &io::Error) -> Diagnostic {
+    let message = format!("cannot write `{}`: {error}", path.display());
+    Diagnostic::new("FILE_FAILED", Exit::Usage, message)
+        .with_fix("name a file that can be written with `--html`")
+}
 
 impl From<pipeline::Error> for Diagnostic {
     fn from(error: pipeline::Error) -> Self {

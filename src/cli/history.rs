@@ -1,17 +1,19 @@
 //! `history`.
 
-use super::{environment::Environment, execute};
+use super::{environment::Environment, execute, failure::unwritable};
 use crate::{
     diagnostic::{Diagnostic, Exit, Printer},
     record::{History, Receipt},
 };
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
+use std::{fs, path::PathBuf};
 
 const EXAMPLES: &str = "Examples:
   bk-sync history                       the last deploys, newest first
   bk-sync history 20260301T10           the receipt of one; the begin of its id is enough
   bk-sync history --format json         the same for scripts
+  bk-sync history 20260301T10 --html deploy.html   one as a page for a browser
   bk-sync history --project shop/deployment/web";
 
 /// List the deploys made from here, or print the receipt of one
@@ -24,6 +26,9 @@ pub(super) struct HistoryArguments {
     /// The begin of a deploy's id
     #[arg(value_name = "ID")]
     id: Option<String>,
+    /// Write a page for a browser to FILE: the graph, the time line, layers, the diagnosis
+    #[arg(long, value_name = "FILE", requires = "id")]
+    html: Option<PathBuf>,
     /// Only deploys of this project: `NAMESPACE/KIND/NAME`, or a repository
     #[arg(long, value_name = "NAME", conflicts_with = "id")]
     project: Option<String>,
@@ -51,7 +56,14 @@ impl HistoryArguments {
                 .with_fix("see who may read the state directory")
         };
         let (line, result) = if let Some(id) = &self.id {
-            one(id, &history.find(id).map_err(unreadable)?)?
+            let receipt = one(id, history.find(id).map_err(unreadable)?)?;
+            let mut line = serde_json::to_string_pretty(&receipt).unwrap_or_default();
+            if let Some(path) = &self.html {
+                let page = receipt.page(history.build(&receipt));
+                fs::write(path, page.html()).map_err(|error| unwritable(path, &error))?;
+                line = path.display().to_string();
+            }
+            (line, json!({ "receipts": [receipt] }))
         } else {
             let mut receipts = history.list(self.project.as_deref()).map_err(unreadable)?;
             receipts.truncate(self.limit);
@@ -66,25 +78,19 @@ impl HistoryArguments {
 }
 
 /// The one receipt whose id begins with `id`.
-fn one(id: &str, found: &[Receipt]) -> Result<(String, Value), Box<Diagnostic>> {
-    match found {
-        [receipt] => {
-            let text = serde_json::to_string_pretty(receipt).unwrap_or_default();
-            Ok((text, json!({ "receipts": [receipt] })))
-        }
-        [] => {
-            let message = format!("no deploy's id begins with `{id}`");
-            Err(Diagnostic::new("RECEIPT_NOT_FOUND", Exit::Usage, message)
-                .with_fix("see `bk-sync history`")
-                .into())
-        }
-        several => {
-            let ids: Vec<&str> = several.iter().map(|receipt| receipt.id.as_str()).collect();
-            let message = format!("the ids of {} deploys begin with `{id}`", several.len());
-            Err(Diagnostic::new("RECEIPT_AMBIGUOUS", Exit::Usage, message)
-                .with_detail("ids", ids)
-                .with_fix("give more of the id")
-                .into())
-        }
+fn one(id: &str, found: Vec<Receipt>) -> Result<Receipt, Box<Diagnostic>> {
+    if found.len() > 1 {
+        let ids: Vec<&str> = found.iter().map(|receipt| receipt.id.as_str()).collect();
+        let message = format!("the ids of {} deploys begin with `{id}`", found.len());
+        return Err(Diagnostic::new("RECEIPT_AMBIGUOUS", Exit::Usage, message)
+            .with_detail("ids", ids)
+            .with_fix("give more of the id")
+            .into());
     }
+    found.into_iter().next().ok_or_else(|| {
+        let message = format!("no deploy's id begins with `{id}`");
+        Diagnostic::new("RECEIPT_NOT_FOUND", Exit::Usage, message)
+            .with_fix("see `bk-sync history`")
+            .into()
+    })
 }

@@ -25,6 +25,7 @@ mod question;
 mod rollback;
 mod rollout;
 mod screen;
+mod several;
 mod signal;
 mod status;
 mod sync;

@@ -271,9 +271,7 @@ fn refuse(plan: &BuildPlan) -> Result<(), Box<Diagnostic>> {
             "read the receipt with `--format json`, or use `bk-sync build`",
         );
     }
-    let from_stdin =
-        plan.context == crate::plan::Context::Stdin || plan.file.as_deref() == Some("-");
-    if from_stdin {
+    if plan.reads_stdin() {
         return refused(
             "a deploy builds more than once, and stdin can be read once",
             "name a directory, or use `bk-sync build`",

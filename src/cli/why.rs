@@ -1,6 +1,6 @@
 //! `why`.
 
-use super::{environment::Environment, execute};
+use super::{environment::Environment, execute, failure::unwritable};
 use crate::{
     config::{BuildOverrides, BuildSettings, Config},
     diagnostic::{Diagnostic, Exit, Format, NextAction, Printer},
@@ -84,11 +84,7 @@ impl WhyArguments {
         }
         let explained = why::explain(&last, before.as_ref());
         if let Some(path) = &self.html {
-            fs::write(path, explained.page().html()).map_err(|error| {
-                let message = format!("cannot write `{}`: {error}", path.display());
-                Diagnostic::new("FILE_FAILED", Exit::Usage, message)
-                    .with_fix("name a file that can be written with `--html`")
-            })?;
+            fs::write(path, explained.page().html()).map_err(|error| unwritable(path, &error))?;
         }
         let wanted = self.step.as_deref();
         if explained.chosen(wanted).is_empty() {

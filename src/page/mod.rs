@@ -4,10 +4,11 @@
 mod graph;
 mod style;
 
+use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
 /// What a page is about.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Page {
     /// The heading.
     pub title: String,
@@ -24,7 +25,7 @@ pub struct Page {
 }
 
 /// A step of the graph.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Step {
     /// Its name on the screen.
     pub name: String,
@@ -43,7 +44,8 @@ pub struct Step {
 }
 
 /// How a step went.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum State {
     /// Its result was there already.
     Cached,

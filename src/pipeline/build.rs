@@ -72,6 +72,9 @@ pub struct Inputs {
     /// Where we may keep what speeds up the next build and what finishes a push; without it
     /// contexts are sent whole, and a push that failed cannot be gone on with.
     pub state: Option<PathBuf>,
+    /// Whether the build is remembered (see [`super::remember`]). One that only hands on what an
+    /// earlier one made says nothing of why steps ran.
+    pub is_remembered: bool,
     /// How registries are pushed to.
     pub push: PushSettings,
     /// What comes on stdin, where the plan reads it.
@@ -244,7 +247,9 @@ impl Prepared {
             attributes.insert("context".to_owned(), upload.add(archive));
         }
         let state = inputs.state.as_deref();
-        let remembered = state.and_then(|state| Memory::of(state, plan, &directory));
+        let remembered = state
+            .filter(|_| inputs.is_remembered)
+            .and_then(|state| Memory::of(state, plan, &directory));
         let memory = ContextMemory::open(state, &sources.directories);
         let session = SessionBuilder::new(memory.shared_key());
         let files = FileSync::new(sources.directories.clone(), memory);

@@ -67,6 +67,17 @@ pub struct Manifest {
     pub digest: String,
     /// Its size in bytes.
     pub size: Option<u64>,
+    /// Its layers, the lowest first; empty where the builder does not show them.
+    pub layers: Vec<Layer>,
+}
+
+/// A layer.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Layer {
+    /// Its digest.
+    pub digest: String,
+    /// Its size in bytes, as it travels.
+    pub size: u64,
 }
 
 /// A push.
@@ -263,7 +274,7 @@ pub(super) async fn image(
     }
     let size = response.get("containerimage.descriptor").and_then(|text| descriptor_size(text));
     let Some(document) = read::<Document>(control, digest).await else {
-        image.manifests.push(Manifest { platform: None, digest: digest.clone(), size });
+        image.manifests.push(Manifest { digest: digest.clone(), size, ..Manifest::default() });
         return Some(image);
     };
     if document.manifests.is_empty() {
@@ -274,23 +285,35 @@ pub(super) async fn image(
         };
         image.config_digest = config;
         let platform = platform.map(PlatformJson::format);
-        image.manifests.push(Manifest { platform, digest: digest.clone(), size });
+        let layers = layers(document.layers);
+        image.manifests.push(Manifest { platform, digest: digest.clone(), size, layers });
         return Some(image);
     }
+    let mut configs = Vec::new();
     for entry in document.manifests {
         // Attestations are entries for a platform that nobody has.
         let platform = entry.platform.map(PlatformJson::format);
         if platform.as_deref() == Some("unknown/unknown") {
             continue;
         }
-        image.manifests.push(Manifest { platform, digest: entry.digest, size: entry.size });
+        let manifest = read::<Document>(control, &entry.digest).await.unwrap_or_default();
+        configs.extend(manifest.config.map(|config| config.digest));
+        image.manifests.push(Manifest {
+            platform,
+            digest: entry.digest,
+            size: entry.size,
+            layers: layers(manifest.layers),
+        });
     }
-    if let (None, [only]) = (&image.config_digest, image.manifests.as_slice()) {
-        let manifest = read::<Document>(control, &only.digest).await;
-        image.config_digest =
-            manifest.and_then(|manifest| manifest.config).map(|config| config.digest);
+    if let (None, [_], [config]) = (&image.config_digest, &*image.manifests, &*configs) {
+        image.config_digest = Some(config.clone());
     }
     Some(image)
+}
+
+fn layers(entries: Vec<Entry>) -> Vec<Layer> {
+    let layer = |entry: Entry| Some(Layer { digest: entry.digest, size: entry.size? });
+    entries.into_iter().filter_map(layer).collect()
 }
 
 /// What is known of a push that this process did not make.
@@ -320,7 +343,8 @@ pub(super) fn add_docker_push(
     let DockerPush { image: PushedImage { digest, size, .. }, platform, blobs } = made;
     if let Some(image) = image {
         image.digest = Some(digest.clone());
-        image.manifests = vec![Manifest { platform, digest: digest.clone(), size: Some(size) }];
+        let (digest, size) = (digest.clone(), Some(size));
+        image.manifests = vec![Manifest { platform, digest, size, ..Manifest::default() }];
     }
     if let Some(pushed) = pushed {
         pushed.blobs = blobs;
@@ -360,10 +384,12 @@ fn descriptor_size(text: &str) -> Option<u64> {
 }
 
 /// A manifest or an index.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Document {
     #[serde(default)]
     manifests: Vec<Entry>,
+    #[serde(default)]
+    layers: Vec<Entry>,
     config: Option<Entry>,
 }
 
@@ -406,6 +432,7 @@ mod tests {
                     platform: Some("linux/arm64".to_owned()),
                     digest: "sha256:m".to_owned(),
                     size: Some(7),
+                    layers: vec![Layer { digest: "sha256:l".to_owned(), size: 5 }],
                 }],
                 tags: vec!["r.example/a:1".to_owned(), "r.example/a:2".to_owned()],
             }),
@@ -437,7 +464,12 @@ mod tests {
                     "name": "r.example/a",
                     "digest": "sha256:d",
                     "config_digest": unknown,
-                    "manifests": [{"platform": "linux/arm64", "digest": "sha256:m", "size": 7}],
+                    "manifests": [{
+                        "platform": "linux/arm64",
+                        "digest": "sha256:m",
+                        "size": 7,
+                        "layers": [{"digest": "sha256:l", "size": 5}],
+                    }],
                     "tags": ["r.example/a:1", "r.example/a:2"],
                 },
                 "push": {

@@ -343,7 +343,7 @@ fn is_load(output: &Output) -> bool {
     output.kind == OutputKind::Docker && output.target.is_none()
 }
 
-fn names(tags: &[String]) -> Result<Vec<Reference>, Refusal> {
+pub(super) fn names(tags: &[String]) -> Result<Vec<Reference>, Refusal> {
     let mut names = Vec::new();
     for tag in tags {
         let name = Reference::parse(tag.trim()).map_err(|error| {
@@ -409,7 +409,7 @@ fn file_or_stdout(target: Option<OutputTarget>) -> Receiver {
 }
 
 /// `[LEVEL[PLATFORM],…:]KEY=VALUE` as the exporters read it.
-fn annotation_attributes(annotation: &str) -> Vec<(String, String)> {
+pub(super) fn annotation_attributes(annotation: &str) -> Vec<(String, String)> {
     let (left, value) = annotation.split_once('=').unwrap_or((annotation, ""));
     let Some((levels, key)) = left.split_once(':') else {
         return vec![(format!("annotation.{left}"), value.to_owned())];

@@ -26,6 +26,11 @@ use std::{
     time::SystemTime,
 };
 
+/// What the name of the last build's record ends in.
+const LAST: &str = "last";
+/// What that of the one before ends in.
+const BEFORE: &str = "before";
+
 /// Where the records of one plan lie.
 #[derive(Clone, Debug)]
 pub struct Memory {
@@ -62,6 +67,20 @@ impl Memory {
         Some(Self { directory: home, name: hashed(&parts.join("\0")) })
     }
 
+    /// The last build, and the one before it, as far as they are remembered.
+    ///
+    /// # Errors
+    /// The records cannot be read.
+    pub fn last(&self) -> io::Result<Option<(Record, Option<Record>)>> {
+        let path = self.path(LAST);
+        let Some(last) = read(&path)? else { return Ok(None) };
+        Ok(Some((last, read(&path.with_extension(BEFORE))?)))
+    }
+
+    fn path(&self, kind: &str) -> PathBuf {
+        self.directory.join(format!("{}.{kind}", self.name))
+    }
+
     /// Keeps a build. A failure to do so is logged, and no failure of the build.
     pub(super) fn keep(&self, build: &Build<'_>, journal: &Journal, announced: Vec<Announced>) {
         let record = record(build, journal, announced);
@@ -75,8 +94,8 @@ impl Memory {
         // The file is its owner's alone, as temporary files are: it tells of arguments.
         let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
         file.write_all(text.as_bytes())?;
-        let last = self.directory.join(format!("{}.last", self.name));
-        match fs::rename(&last, self.directory.join(format!("{}.before", self.name))) {
+        let last = self.path(LAST);
+        match fs::rename(&last, self.path(BEFORE)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -103,26 +122,30 @@ pub fn last_build(
     let mut newest: Option<(SystemTime, Record, PathBuf)> = None;
     for entry in entries {
         let path = entry?.path();
-        if path.extension().is_none_or(|extension| extension != "last") {
+        if path.extension().is_none_or(|extension| extension != LAST) {
             continue;
         }
         let written = path.metadata()?.modified()?;
         if newest.as_ref().is_some_and(|(other, ..)| *other >= written) {
             continue;
         }
-        // One of another version counts as none.
-        let Ok(record) = Record::decode(&fs::read_to_string(&path)?) else { continue };
+        let Some(record) = read(&path)? else { continue };
         if is_meant(&record) {
             newest = Some((written, record, path));
         }
     }
     let Some((_, last, path)) = newest else { return Ok(None) };
-    let before = match fs::read_to_string(path.with_extension("before")) {
-        Ok(text) => Record::decode(&text).ok(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
-    };
+    let before = read(&path.with_extension(BEFORE))?;
     Ok(Some((last, before)))
+}
+
+/// The record at `path`. One of another version counts as none.
+fn read(path: &Path) -> io::Result<Option<Record>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Record::decode(&text).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The directory of a context's records.

@@ -90,6 +90,13 @@ pub struct BuildPlan {
     pub pinning: Pinning,
 }
 
+impl BuildPlan {
+    /// Whether the context or the Dockerfile comes on stdin.
+    pub fn reads_stdin(&self) -> bool {
+        self.context == Context::Stdin || self.file.as_deref() == Some("-")
+    }
+}
+
 /// What a metadata file holds besides the exporters' answers.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct MetadataDetail {

@@ -1,6 +1,7 @@
 //! Policy as data: names, tags, platforms, what a build is asked to do. Pure.
 
 mod build;
+mod builders;
 mod context;
 mod lock;
 mod platform;
@@ -14,6 +15,7 @@ pub use build::{
     MetadataDetail, NamedContext, Network, Output, OutputKind, OutputTarget, ProvenanceDetail,
     PushVia, SecretSource, SecretSpec, Ulimit,
 };
+pub use builders::{Ability, ListedBuilder, Part, divide, listed_builders};
 pub use lock::{ImageLock, LockError, Pinning};
 pub use platform::normalize_platform;
 pub use policy::{

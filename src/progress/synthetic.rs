@@ -18,8 +18,16 @@ pub(super) enum Told {
 /// Remembers when stages and blobs began, which their events do not say.
 #[derive(Debug, Default)]
 pub(super) struct Synthesizer {
-    stages: BTreeMap<Stage, Vertex>,
+    stages: BTreeMap<Stage, Open>,
     blobs: BTreeMap<String, SystemTime>,
+}
+
+/// A stage that has begun. Several builds that run side by side are in the same stage at once: it
+/// is one step, from the first begin to the last end.
+#[derive(Debug)]
+struct Open {
+    vertex: Vertex,
+    begun: usize,
 }
 
 impl Synthesizer {
@@ -29,21 +37,30 @@ impl Synthesizer {
             Event::Build(status) => Some(Told::Status(status)),
             Event::Warning(warning) => Some(Told::Warning(warning)),
             Event::StageStarted { stage, subject } => {
+                if let Some(open) = self.stages.get_mut(&stage) {
+                    open.begun += 1;
+                    return None;
+                }
                 let vertex = Vertex {
                     digest: digest(stage),
                     name: format!("[{}] {subject}", name(stage)),
                     started: Some(now),
                     ..Vertex::default()
                 };
-                self.stages.insert(stage, vertex.clone());
+                self.stages.insert(stage, Open { vertex: vertex.clone(), begun: 1 });
                 shown(stage).then(|| vertices(vertex))
             }
             Event::StageEnded { stage, ok } => {
-                let mut vertex = self.stages.remove(&stage)?;
-                vertex.completed = Some(now);
+                let open = self.stages.get_mut(&stage)?;
+                open.begun -= 1;
                 if !ok {
-                    "failed".clone_into(&mut vertex.error);
+                    "failed".clone_into(&mut open.vertex.error);
                 }
+                if open.begun > 0 {
+                    return None;
+                }
+                let mut vertex = self.stages.remove(&stage)?.vertex;
+                vertex.completed = Some(now);
                 shown(stage).then(|| vertices(vertex))
             }
             Event::Push(push) => self.push(&push, now),
@@ -106,6 +123,23 @@ mod tests {
     use super::{Synthesizer, Told};
     use crate::event::{Event, PushAction, PushStatus, Stage};
     use std::time::{Duration, SystemTime};
+
+    #[test]
+    fn a_stage_of_several_builds_ends_with_the_last_of_them() {
+        let mut synthesizer = Synthesizer::default();
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let started =
+            |name: &str| Event::StageStarted { stage: Stage::Compile, subject: name.to_owned() };
+        let ended = |ok| Event::StageEnded { stage: Stage::Compile, ok };
+        assert!(synthesizer.tell(started("Dockerfile"), at(1)).is_some());
+        assert_eq!(synthesizer.tell(started("Dockerfile"), at(2)), None);
+        assert_eq!(synthesizer.tell(ended(false), at(3)), None);
+        let Some(Told::Status(status)) = synthesizer.tell(ended(true), at(4)) else { panic!() };
+        let vertex = status.vertices.first().unwrap();
+        assert_eq!((vertex.started, vertex.completed), (Some(at(1)), Some(at(4))));
+        assert_eq!(vertex.error, "failed");
+        assert_eq!(synthesizer.tell(ended(true), at(5)), None, "it has ended");
+    }
 
     #[test]
     fn a_push_is_a_step_with_its_blobs_as_parts() {

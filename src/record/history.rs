@@ -1,6 +1,8 @@
 //! The history of deploys: one file a receipt, in the state directory.
 
 use super::Receipt;
+use crate::page::Page;
+use serde::de::DeserializeOwned;
 use std::{
     fs,
     io::{self, Write as _},
@@ -10,6 +12,10 @@ use std::{
 
 /// Receipts kept of a project; the oldest go first.
 const KEPT: usize = 200;
+/// What the names of receipts end in.
+const RECEIPT: &str = "json";
+/// What the names of their builds' steps end in.
+const BUILD: &str = "build";
 /// A larger file is no receipt of ours. In bytes.
 const MAX_SIZE: u64 = 4 << 20;
 
@@ -43,22 +49,36 @@ impl History {
     /// # Errors
     /// The file cannot be written.
     pub fn save(&self, receipt: &Receipt) -> Result<PathBuf, HistoryError> {
-        let directory = self.directory.join(folder(&receipt.project));
-        let path = directory.join(format!("{}.json", receipt.id));
-        let failed = |source| HistoryError { action: "write", path: path.clone(), source };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed)?;
-        let mut text = serde_json::to_vec_pretty(receipt).map_err(|error| failed(error.into()))?;
-        text.push(b'\n');
-        let mut file = tempfile::Builder::new()
-            .prefix(".receipt-")
-            .permissions(fs::Permissions::from_mode(0o600))
-            .tempfile_in(&directory)
-            .map_err(failed)?;
-        file.write_all(&text).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(&path).map_err(|error| failed(error.error))?;
-        forget_oldest(&directory);
+        let path = self.path(receipt, RECEIPT);
+        let text = serde_json::to_vec_pretty(receipt);
+        write(&path, text).map_err(|source| HistoryError {
+            action: "write",
+            path: path.clone(),
+            source,
+        })?;
+        if let Some(directory) = path.parent() {
+            forget_oldest(directory);
+        }
         Ok(path)
+    }
+
+    /// Keeps what the receipt's build did, step by step, beside it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save_build(&self, receipt: &Receipt, build: &Page) -> Result<(), HistoryError> {
+        let path = self.path(receipt, BUILD);
+        write(&path, serde_json::to_vec(build))
+            .map_err(|source| HistoryError { action: "write", path, source })
+    }
+
+    /// What the receipt's build did, where [`History::save_build`] kept it and it can be read.
+    pub fn build(&self, receipt: &Receipt) -> Option<Page> {
+        read(&self.path(receipt, BUILD))
+    }
+
+    fn path(&self, receipt: &Receipt, kind: &str) -> PathBuf {
+        self.directory.join(folder(&receipt.project)).join(format!("{}.{kind}", receipt.id))
     }
 
     /// Takes a receipt back: nothing was done that it could tell of.
@@ -66,8 +86,8 @@ impl History {
     /// # Errors
     /// The file cannot be removed.
     pub fn remove(&self, receipt: &Receipt) -> Result<(), HistoryError> {
-        let directory = self.directory.join(folder(&receipt.project));
-        let path = directory.join(format!("{}.json", receipt.id));
+        drop(fs::remove_file(self.path(receipt, BUILD)));
+        let path = self.path(receipt, RECEIPT);
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(HistoryError { action: "remove", path, source })
@@ -83,7 +103,7 @@ impl History {
     pub fn list(&self, project: Option<&str>) -> Result<Vec<Receipt>, HistoryError> {
         let mut receipts: Vec<Receipt> = Vec::new();
         for directory in self.folders(project)? {
-            receipts.extend(files(&directory)?.iter().filter_map(|path| read(path)));
+            receipts.extend(files(&directory)?.iter().filter_map(|path| read::<Receipt>(path)));
         }
         receipts.sort_by(|left, right| right.id.cmp(&left.id));
         Ok(receipts)
@@ -120,8 +140,24 @@ fn forget_oldest(directory: &Path) {
     let Ok(mut paths) = files(directory) else { return };
     paths.sort();
     for path in paths.iter().take(paths.len().saturating_sub(KEPT)) {
+        drop(fs::remove_file(path.with_extension(BUILD)));
         drop(fs::remove_file(path));
     }
+}
+
+/// Writes a file that is there whole or not at all.
+fn write(path: &Path, text: serde_json::Result<Vec<u8>>) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let mut text = text?;
+    text.push(b'\n');
+    let mut file = tempfile::Builder::new()
+        .prefix(".receipt-")
+        .permissions(fs::Permissions::from_mode(0o600))
+        .tempfile_in(directory)?;
+    file.write_all(&text)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map(drop).map_err(|error| error.error)
 }
 
 /// A project's name as a folder's.
@@ -145,11 +181,11 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, HistoryError> {
 
 fn files(directory: &Path) -> Result<Vec<PathBuf>, HistoryError> {
     let mut paths = entries(directory)?;
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == RECEIPT));
     Ok(paths)
 }
 
-fn read(path: &Path) -> Option<Receipt> {
+fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     if fs::metadata(path).ok()?.len() > MAX_SIZE {
         return None;
     }
@@ -159,7 +195,7 @@ fn read(path: &Path) -> Option<Receipt> {
 #[cfg(test)]
 mod tests {
     use super::{History, KEPT, folder};
-    use crate::record::Receipt;
+    use crate::{page::Page, record::Receipt};
     use std::{fs, os::unix::fs::PermissionsExt as _};
 
     fn receipt(project: &str, id: &str) -> Receipt {
@@ -201,6 +237,20 @@ mod tests {
         assert!(!path.exists());
         fs::write(path, "no receipt").unwrap();
         assert_eq!(history.list(None).unwrap().len(), KEPT);
+    }
+
+    #[test]
+    fn a_build_is_kept_and_goes_with_its_receipt() {
+        let state = tempfile::tempdir().unwrap();
+        let history = History::new(state.path());
+        let (one, page) = (receipt("a", "1"), Page { title: "t".to_owned(), ..Page::default() });
+        assert_eq!(history.build(&one), None);
+        history.save(&one).unwrap();
+        history.save_build(&one, &page).unwrap();
+        assert_eq!(history.build(&one), Some(page));
+        assert_eq!(history.list(None).unwrap().len(), 1, "it is no receipt");
+        history.remove(&one).unwrap();
+        assert_eq!(history.build(&one), None);
     }
 
     #[test]

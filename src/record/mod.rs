@@ -6,6 +6,7 @@
 
 mod annotations;
 mod history;
+mod page;
 mod receipt;
 mod referrer;
 mod sink;
@@ -13,8 +14,8 @@ mod sink;
 pub use annotations::{ANNOTATION_PREFIX, annotations};
 pub use history::{History, HistoryError};
 pub use receipt::{
-    CheckRecord, FailureRecord, FileDigest, HookRecord, ImageRecord, ManifestRecord, Outcome,
-    PodRecord, Receipt, ReplicaSetRecord, RolloutRecord, StageRecord, StageState,
+    CheckRecord, FailureRecord, FileDigest, HookRecord, ImageRecord, LayerRecord, ManifestRecord,
+    Outcome, PodRecord, Receipt, ReplicaSetRecord, RolloutRecord, StageRecord, StageState,
 };
 pub(crate) use referrer::digest;
 pub use referrer::{ARTIFACT_TYPE, Referrer};

@@ -104,6 +104,18 @@ pub struct ManifestRecord {
     pub digest: String,
     /// Its size in bytes.
     pub size: Option<u64>,
+    /// Its layers, the lowest first; empty where the builder does not show them.
+    #[serde(default)]
+    pub layers: Vec<LayerRecord>,
+}
+
+/// A layer.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct LayerRecord {
+    /// Its digest.
+    pub digest: String,
+    /// Its size in bytes, as it travels.
+    pub size: u64,
 }
 
 /// What a cluster made of an image.

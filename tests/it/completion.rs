@@ -69,6 +69,40 @@ fn contexts_come_from_the_kubeconfig() {
 }
 
 #[test]
+fn deploys_of_the_history_are_offered_by_id_image_and_tag() {
+    let place = place();
+    let receipt = |id: &str, outcome: &str, digest: &str| {
+        let receipt = serde_json::json!({
+            "version": 1, "id": id, "tool": "bk-sync 0", "project": "shop/deployment/web",
+            "reason": "a reason", "outcome": outcome, "started": "", "checks": [], "hooks": [],
+            "stages": {},
+            "image": {
+                "reference": format!("r.example/a@{digest}"), "digest": digest, "manifests": [],
+                "tags": ["r.example/a:1", "r.example/a:latest"],
+            },
+        });
+        let file = format!("../home/.local/state/bk-sync/receipts/shop/{id}.json");
+        place.write(&file, &receipt.to_string());
+    };
+    receipt("20260101T000000Z-aaaaaa", "failed", "sha256:1");
+    receipt("20260102T000000Z-bbbbbb", "done", "sha256:2");
+    let asked = |words: &[&str]| place.run(&[&["__complete", "--"], words].concat()).stdout;
+    assert_eq!(
+        asked(&["history", ""]),
+        "20260102T000000Z-bbbbbb\tdone shop/deployment/web\n\
+         20260101T000000Z-aaaaaa\tfailed shop/deployment/web\n"
+    );
+    assert_eq!(
+        asked(&["rollout", "--image", "r.example/a@"]),
+        "r.example/a@sha256:2\ta reason\nr.example/a@sha256:1\ta reason\n"
+    );
+    assert_eq!(
+        asked(&["build", "--tag", "r.example/a:l"]),
+        "r.example/a:latest\tshop/deployment/web\n"
+    );
+}
+
+#[test]
 fn zsh_completes_with_descriptions() {
     let stubs = "compdef() { }; _files() { print -r -- files \"$@\" }; \
                  _describe() { print -rl -- \"${(@P)argv[-1]}\" }";

@@ -14,6 +14,19 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("schema").join(format!("{name}.json"))
 }
 
+/// A schema names another by its file's name.
+struct Siblings;
+
+impl jsonschema::Retrieve for Siblings {
+    fn retrieve(
+        &self,
+        uri: &jsonschema::Uri<String>,
+    ) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
+        let name = uri.path().as_str().trim_start_matches('/').trim_end_matches(".json");
+        Ok(serde_json::from_str(&fs::read_to_string(path(name))?)?)
+    }
+}
+
 /// Panics, naming what is wrong, where `instance` is not what the schema `name` says.
 fn validate(name: &str, instance: &Value) {
     static VALIDATORS: Mutex<BTreeMap<String, Validator>> = Mutex::new(BTreeMap::new());
@@ -23,7 +36,10 @@ fn validate(name: &str, instance: &Value) {
         let text = fs::read_to_string(&path)
             .unwrap_or_else(|error| panic!("`{}` is missing: {error}", path.display()));
         let schema: Value = serde_json::from_str(&text).unwrap();
-        jsonschema::validator_for(&schema).unwrap_or_else(|error| panic!("{name}: {error}"))
+        jsonschema::options()
+            .with_retriever(Siblings)
+            .build(&schema)
+            .unwrap_or_else(|error| panic!("{name}: {error}"))
     });
     let wrong: Vec<String> = validator
         .iter_errors(instance)

@@ -25,7 +25,8 @@ const EXAMPLES: &str = "Examples:
 /// Print a completion script, or write the man pages
 ///
 /// Scripts for bash, zsh and fish ask the program itself, so they know the stages of the Dockerfile,
-/// the contexts of the kubeconfig and the steps of the last build.
+/// the contexts, namespaces and workloads of the cluster, the steps of the last build, and the images
+/// of the history.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct CompletionArguments {

@@ -1,4 +1,5 @@
-//! Values that only the place knows: stages of the Dockerfile, codes, steps of the last build.
+//! Values that only the place knows: stages of the Dockerfile, codes, steps of the last build, what
+//! was deployed.
 
 use super::{cluster, engine::Asked};
 use crate::{
@@ -7,6 +8,7 @@ use crate::{
     diagnostic::codes,
     dockerfile::{self, lint::Linter},
     pipeline::remember,
+    record::{History, Receipt},
     rollout::code,
 };
 use std::{
@@ -26,6 +28,9 @@ pub(super) fn of(asked: &Asked<'_>, environment: &Environment) -> Option<Vec<(St
                 .map(|code| (code.code.to_owned(), code.title.to_owned()))
                 .collect(),
         ),
+        ("history", "id") => Some(deploys(environment)),
+        ("rollout", "image") => Some(images(environment)),
+        ("build" | "sync" | "plan", "tags") => Some(tags(environment)),
         ("why", "step") => Some(steps(asked, environment)),
         (_, "kube_context") => Some(cluster::contexts(asked, environment)),
         (_, "namespace") => Some(cluster::namespaces(asked, environment)),
@@ -94,6 +99,46 @@ fn builders() -> Vec<(String, String)> {
     ]
     .map(|(scheme, help)| (scheme.to_owned(), help.to_owned()))
     .to_vec()
+}
+
+/// What is recorded of deploys, the newest first.
+fn receipts(environment: &Environment) -> Vec<Receipt> {
+    let state = execute::state(environment);
+    state.and_then(|state| History::new(&state).list(None).ok()).unwrap_or_default()
+}
+
+/// The ids of deploys.
+fn deploys(environment: &Environment) -> Vec<(String, String)> {
+    let shown = |receipt: Receipt| {
+        let help = format!("{} {}", receipt.outcome.name(), receipt.project);
+        (receipt.id, help)
+    };
+    receipts(environment).into_iter().map(shown).collect()
+}
+
+/// The images that were deployed, by their digests.
+fn images(environment: &Environment) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for receipt in receipts(environment) {
+        let Some(image) = receipt.image else { continue };
+        if found.iter().all(|(known, _)| *known != image.reference) {
+            found.push((image.reference, receipt.reason));
+        }
+    }
+    found
+}
+
+/// The names that images were pushed under.
+fn tags(environment: &Environment) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for receipt in receipts(environment) {
+        for tag in receipt.tags() {
+            if found.iter().all(|(known, _)| known != tag) {
+                found.push((tag.clone(), receipt.project.clone()));
+            }
+        }
+    }
+    found
 }
 
 /// The steps of the last build from here.

@@ -417,6 +417,22 @@ pub(super) const CODES: &[Explanation] = &[
         ],
     },
     Explanation {
+        code: "SEVERAL_BUILDERS",
+        exits: &[Exit::Usage],
+        title: "this cannot be built on several builders together",
+        meaning: "`--builder` lists several builders. They make one image for several platforms, which is put together in a registry; nothing was built.",
+        reasons: &[
+            "The output is something else than an image that is pushed, or there is a second output.",
+            "A cache would be exported, and each builder would write over what the other wrote.",
+            "The context or the Dockerfile comes on stdin, which can be read once.",
+            "It is not said which platforms are built, or none of the builders builds one of them.",
+        ],
+        remedies: &[
+            "Give `--push` as the only output, and name the platforms: `--builder linux/arm64=ssh://a,linux/amd64=unix:///b`.",
+            "For anything else, name one builder.",
+        ],
+    },
+    Explanation {
         code: "SSH_AGENT_MISSING",
         exits: &[Exit::Usage],
         title: "there is no ssh agent to forward",

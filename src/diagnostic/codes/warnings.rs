@@ -64,6 +64,17 @@ pub(super) const CODES: &[Explanation] = &[
         remedies: &["Name another file with `--trace`."],
     },
     Explanation {
+        code: "PLATFORM_EMULATED",
+        exits: &[],
+        title: "a platform is emulated, though several builders are listed",
+        meaning: "None of the builders of `--builder` is of that platform, so one that can emulate it builds it, many times slower.",
+        reasons: &[
+            "A platform was asked for that the list has no builder of.",
+            "The list names a builder for a platform that is not its own.",
+        ],
+        remedies: &["List a builder of that platform: `--builder linux/arm64=ssh://host,…`."],
+    },
+    Explanation {
         code: "NO_OUTPUT",
         exits: &[],
         title: "no output was asked for, so the result stays in the builder's cache",

@@ -10,14 +10,18 @@ use crate::{
     diagnostic::{Diagnostic, Exit},
     engine,
     event::{Event, Events, Stage, Warning},
-    pipeline::{self, Built, CacheDefault, Error, Inputs, login::Login, push::PushSettings},
+    pipeline::{
+        self, Built, CacheDefault, Error, Inputs, login::Login, push::PushSettings,
+        remember::Memory,
+    },
     plan::{BuildPlan, Context, Output, OutputKind, SyncPlan},
-    record::{self, FileDigest, ImageRecord, ManifestRecord, Receipt},
+    record::{self, FileDigest, History, ImageRecord, LayerRecord, ManifestRecord, Receipt},
+    why,
 };
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -94,7 +98,12 @@ impl<'a> Real<'a> {
         Ok(reached)
     }
 
-    async fn solve(&mut self, plan: &BuildPlan, cancel: &CancellationToken) -> Outcome<Built> {
+    async fn solve(
+        &mut self,
+        plan: &BuildPlan,
+        is_remembered: bool,
+        cancel: &CancellationToken,
+    ) -> Outcome<Built> {
         let (connection, connect_time) = self.connect(cancel).await?;
         let parts = &self.parts;
         let inputs = Inputs {
@@ -107,12 +116,32 @@ impl<'a> Real<'a> {
             ssh_agent: parts.ssh_agent.clone(),
             directory: parts.directory.clone(),
             state: parts.state.clone(),
+            is_remembered,
             push: parts.push.clone(),
             stdin: None,
             events: parts.events.clone(),
             cancel: cancel.clone(),
         };
         pipeline::build(plan, inputs).await.map_err(|error| Box::new(Diagnostic::from(error)))
+    }
+
+    /// Keeps what the build that began at `began` did, step by step, for the page of the receipt. A
+    /// failure to do so is logged, and no failure of the deploy.
+    fn keep_build(&self, receipt: &Receipt, began: SystemTime) {
+        let Some(state) = &self.parts.state else { return };
+        let memory = Memory::of(state, &self.plan.build, &self.parts.directory);
+        let Ok(Some((last, before))) = memory.map_or(Ok(None), |memory| memory.last()) else {
+            return;
+        };
+        let began = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        // A build that ended before anything ran leaves the record of the one before it.
+        if u64::try_from(last.at).unwrap_or_default() < began {
+            return;
+        }
+        let page = why::explain(&last, before.as_ref()).page();
+        if let Err(error) = History::new(state).save_build(receipt, &page) {
+            tracing::warn!(%error, "the build's steps cannot be kept");
+        }
     }
 
     fn warn(&self, code: &'static str, message: String, hint: &str) {
@@ -153,7 +182,10 @@ impl Stages for Real<'_> {
             attributes: BTreeMap::new(),
             target: None,
         });
-        let built = self.solve(&plan, cancel).await?;
+        let began = SystemTime::now();
+        let built = self.solve(&plan, true, cancel).await;
+        self.keep_build(receipt, began);
+        let built = built?;
         receipt.llb_digest.clone_from(&built.build.llb_digest);
         receipt.image = image(&built);
         Ok(())
@@ -161,7 +193,7 @@ impl Stages for Real<'_> {
 
     async fn push(&mut self, receipt: &mut Receipt, cancel: &CancellationToken) -> Outcome<()> {
         let plan = BuildPlan { push: true, ..self.plan.build.clone() };
-        let built = self.solve(&plan, cancel).await?;
+        let built = self.solve(&plan, false, cancel).await?;
         let pushed = Receipt { image: image(&built), ..Receipt::default() };
         let (before, after) = (receipt.content(), pushed.content());
         if !before.is_empty() && !after.is_empty() && before != after {
@@ -260,10 +292,15 @@ fn unrunnable<'w>(wanted: &'w [String], connection: &Connection) -> Vec<&'w str>
 fn image(built: &Built) -> Option<ImageRecord> {
     let image = built.image.as_ref()?;
     let digest = image.digest.clone()?;
+    let layer = |layer: &pipeline::built::Layer| LayerRecord {
+        digest: layer.digest.clone(),
+        size: layer.size,
+    };
     let manifest = |manifest: &pipeline::built::Manifest| ManifestRecord {
         platform: manifest.platform.clone(),
         digest: manifest.digest.clone(),
         size: manifest.size,
+        layers: manifest.layers.iter().map(layer).collect(),
     };
     Some(ImageRecord {
         reference: match &image.name {

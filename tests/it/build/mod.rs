@@ -13,6 +13,7 @@ mod private_git;
 mod pushes;
 mod reproducible;
 mod roads;
+mod several;
 
 use crate::{
     bed,

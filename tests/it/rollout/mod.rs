@@ -7,5 +7,5 @@ mod locks;
 mod real;
 mod refusals;
 mod scale;
-mod shop;
+pub mod shop;
 mod success;
