@@ -23,7 +23,6 @@ pub mod error;
 mod image;
 mod manifest;
 mod places;
-pub mod probe;
 mod repository;
 mod retry;
 pub mod scope;

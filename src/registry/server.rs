@@ -15,7 +15,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -48,6 +48,14 @@ pub struct Reach {
     pub parallel: Option<usize>,
 }
 
+impl Reach {
+    /// Certificates for `host`: its own, and those for every registry.
+    fn authorities_of(&self, host: &RegistryHost) -> Vec<Vec<u8>> {
+        let own = self.authorities.get(host).into_iter().flatten();
+        own.chain(&self.common_authorities).cloned().collect()
+    }
+}
+
 /// What was sent to one registry so far.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Traffic {
@@ -66,6 +74,8 @@ pub struct Server {
     authorizer: Authorizer,
     requests: AtomicU64,
     bytes: Arc<AtomicU64>,
+    /// Whether it has answered a request, if only to refuse it.
+    has_served: AtomicBool,
     warnings: Mutex<Vec<String>>,
     questions: Semaphore,
     pub(super) transfers: Semaphore,
@@ -159,6 +169,7 @@ impl Server {
         user_agent: &str,
     ) -> Arc<Self> {
         let transfers = reach.parallel.unwrap_or(super::PARALLEL).max(1);
+        let tokens = tokens.trusting(reach.authorities_of(&host), reach.insecure.contains(&host));
         Arc::new(Self {
             authorizer: Authorizer::new(host.clone(), source, tokens),
             host,
@@ -167,6 +178,7 @@ impl Server {
             reached: OnceCell::new(),
             requests: AtomicU64::new(0),
             bytes: Arc::default(),
+            has_served: AtomicBool::new(false),
             warnings: Mutex::default(),
             questions: Semaphore::new(QUESTIONS),
             transfers: Semaphore::new(transfers),
@@ -191,6 +203,12 @@ impl Server {
     /// The warnings that came with its answers, each once.
     pub fn warnings(&self) -> Vec<String> {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it has answered a request so far. Who never did is not waited for as long as one that
+    /// went away in the middle of something.
+    pub(super) fn has_served(&self) -> bool {
+        self.has_served.load(Ordering::Relaxed)
     }
 
     /// Counts bytes that were handed to the network.
@@ -282,8 +300,14 @@ impl Server {
                     renewed = true;
                     continue;
                 }
-                return Err(self.refusal(&call, response).await);
+                let mut error = self.refusal(&call, response).await;
+                if used.header().is_none() && matches!(error.kind, Kind::Unauthorized) && !better {
+                    let (host, message) = (self.host.clone(), String::new());
+                    error.kind = Kind::Token(TokenError::NoCredentials { host, message });
+                }
+                return Err(error);
             }
+            self.has_served.store(true, Ordering::Relaxed);
             if status.is_redirection() && status != StatusCode::NOT_MODIFIED && again {
                 let to = response.headers().get(header::LOCATION).and_then(|to| to.to_str().ok());
                 if let Some(to) = to
@@ -428,10 +452,9 @@ impl Server {
         if plain {
             builder = builder.tls_certs_only([]);
         } else {
-            let own = self.reach.authorities.get(&self.host).into_iter().flatten();
             let mut certificates = Vec::new();
-            for pem in own.chain(&self.reach.common_authorities) {
-                let read = Certificate::from_pem_bundle(pem);
+            for pem in self.reach.authorities_of(&self.host) {
+                let read = Certificate::from_pem_bundle(&pem);
                 certificates.extend(read.map_err(|error| no_tls(error::causes(&error)))?);
             }
             if unchecked {
