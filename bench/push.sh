@@ -105,9 +105,9 @@ push() {
 # The proxy of the tests, as a process of its own that ends with its stdin.
 through_proxies() {
   local way image at
-  "${CARGO:-cargo}" bench --quiet --locked --no-run --bench push
+  "${CARGO:-cargo}" test --quiet --locked --no-run --bench push
   for way in late cutting; do
-    coproc proxy { exec "${CARGO:-cargo}" bench --quiet --locked --bench push -- proxy "$way" "$BK_SYNC_TEST_REGISTRY" 2>"$work/proxy.log"; }
+    coproc proxy { exec "${CARGO:-cargo}" test --quiet --locked --bench push -- proxy "$way" "$BK_SYNC_TEST_REGISTRY" 2>"$work/proxy.log"; }
     read -r at <&"${proxy[0]}" || die "the proxy did not start: $(cat "$work/proxy.log")"
     say "through a proxy that is $way"
     for image in $images; do

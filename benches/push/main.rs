@@ -1,9 +1,10 @@
 //! Pushes under strain.
 //!
 //! `cargo bench --bench push -- faults [--runs 200] [--mib 1024] [--seed 1] [--jobs 2] [--kind NAME]
-//! [--registry HOST:PORT [--forgets]]` pushes an image through a proxy that fails at random places, before
-//! the test bed's distribution 3, and insists on the right content, on no finished blob being sent twice
-//! and on 4 MiB lost by a cut at most. `--forgets` is for a registry that cancels uploads that were cut.
+//! [--program PATH] [--registry HOST:PORT [--forgets]]` pushes an image through a proxy that fails at
+//! random places, before the test bed's distribution 3, and insists on the right content, on no finished
+//! blob being sent twice and on 4 MiB lost by a cut at most. `--forgets` is for a registry that cancels
+//! uploads that were cut; `--program` is another `bk-sync` than the one that cargo has just built.
 //!
 //! `cargo bench --bench push -- proxy late|cutting [HOST:PORT]` is the proxy of `bench/push.sh`: it says its
 //! address and works until its stdin ends.
@@ -14,6 +15,7 @@
     clippy::panic,
     reason = "a benchmark prints, and stops when wrong"
 )]
+#![expect(unreachable_pub, reason = "the modules are shared with the integration tests")]
 
 #[path = "../../tests/it/bed.rs"]
 #[expect(dead_code, reason = "the tests need more of the bed than this")]
@@ -43,7 +45,8 @@ use std::{
 use trial::{KINDS, Subject};
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["faults", options @ ..] => faults(options),
@@ -71,12 +74,15 @@ fn faults(options: &[&str]) {
     let seed = number(options, "--seed", 1);
     let jobs = number(options, "--jobs", 2);
     let subject = Subject {
+        program: text(options, "--program").unwrap_or(env!("CARGO_BIN_EXE_bk-sync")),
         registry: text(options, "--registry").unwrap_or_else(|| bed::registry_second()),
         keeps_uploads: !options.contains(&"--forgets"),
     };
     let kinds: Vec<_> = KINDS
         .into_iter()
-        .filter(|kind| text(options, "--kind").is_none_or(|name| format!("{kind:?}").contains(name)))
+        .filter(|kind| {
+            text(options, "--kind").is_none_or(|name| format!("{kind:?}").contains(name))
+        })
         .collect();
     assert!(!kinds.is_empty(), "no kind of fault is called so: {KINDS:?}");
     let home = tempfile::tempdir().expect("a directory");

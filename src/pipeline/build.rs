@@ -45,6 +45,7 @@ use crate::{
     },
     registry::Repository,
 };
+use hold::Hold;
 use std::{
     collections::BTreeMap,
     fmt,
@@ -52,7 +53,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
-use hold::Hold;
 use tokio_util::sync::CancellationToken;
 
 /// What a build needs from its surroundings. Nothing here is looked up: who calls says it.
@@ -110,7 +110,9 @@ pub async fn build(plan: &BuildPlan, inputs: Inputs) -> Result<Built, Error> {
     };
     let is_builders = prepared.outputs.push == Push::Exporter;
     let mut built = match prepared.run(plan, frontend(plan.frontend).as_ref()).await {
-        Err(Error::Push(failure)) if is_builders => return Err(hold::held(plan, again, failure).await),
+        Err(Error::Push(failure)) if is_builders => {
+            return Err(hold::held(plan, again, failure).await);
+        }
         built => built?,
     };
     built.timings.total = Some(began.elapsed() + built.timings.connect.unwrap_or_default());

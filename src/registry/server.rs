@@ -301,7 +301,9 @@ impl Server {
                     continue;
                 }
                 let mut error = self.refusal(&call, response).await;
-                if used.header().is_none() && matches!(error.kind, Kind::Unauthorized) && !better {
+                // One that has served us before without asking may only have had a bad moment.
+                let is_first = !better && !self.has_served();
+                if used.header().is_none() && is_first && matches!(error.kind, Kind::Unauthorized) {
                     let (host, message) = (self.host.clone(), String::new());
                     error.kind = Kind::Token(TokenError::NoCredentials { host, message });
                 }

@@ -197,8 +197,7 @@ fn a_push_by_the_builder_that_fails_is_finished_by_this_process() {
     for builder in [bed::buildkitd(), bed::dockerd()] {
         let stranger = Stranger::new();
         let name = unique("theirs");
-        let dockerfile =
-            format!("FROM {}\nCOPY mark /a\nRUN echo {name} >/b\n", bed::base_arm64());
+        let dockerfile = format!("FROM {}\nCOPY mark /a\nRUN echo {name} >/b\n", bed::base_arm64());
         context(&stranger, &dockerfile, &name);
         let ill = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
         let is_ill = ill.clone();
@@ -225,8 +224,7 @@ fn a_push_by_the_builder_that_fails_is_finished_by_this_process() {
         let pushed = result(stranger.bk_sync().args(next.split(' ').skip(1)));
         assert_eq!(pushed["push"]["via"], "client", "{builder} {pushed}");
         let digest = pushed["image"]["digest"].as_str().unwrap();
-        let raw =
-            skopeo(&stranger, &format!("{}/push/{name}:v1", bed::registry()), &["--raw"]);
+        let raw = skopeo(&stranger, &format!("{}/push/{name}:v1", bed::registry()), &["--raw"]);
         assert!(raw["layers"].as_array().unwrap().len() >= 2, "{builder} {raw}");
         skopeo(&stranger, &format!("{}/push/{name}@{digest}", bed::registry()), &["--raw"]);
         let said = run(stranger.bk_sync().args(["push", "--resume"]));

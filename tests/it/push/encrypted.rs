@@ -76,13 +76,12 @@ fn an_own_authority_is_believed_where_it_is_named_and_http2_is_spoken() {
             command.args(["push", "image", &reference]);
             command
         };
-        let pushed =
-            result(push().env("BK_SYNC_REGISTRY_CA", stranger.join("ca.pem")));
+        let pushed = result(push().env("BK_SYNC_REGISTRY_CA", stranger.join("ca.pem")));
         assert_eq!(pushed["push"]["blobs"]["uploaded"], 3, "{pushed}");
         Reader::new(registry).holds(&format!("push/{name}"), "v1", &image);
         let seen = proxy.seen();
-        assert!(seen.iter().all(|one| one.version == version), "{seen:#?}");
-        assert_eq!(pushed["push"]["requests"], seen.len(), "{seen:#?}");
+        assert!(seen.iter().all(|one| one.version == version), "{seen:?}");
+        assert_eq!(pushed["push"]["requests"], seen.len(), "{seen:?}");
     }
 }
 
@@ -97,7 +96,7 @@ fn who_is_not_vouched_for_is_refused_unless_that_is_wanted() {
     let reference = format!("{}/push/{name}:v1", named(&proxy));
     let push = || {
         let mut command = stranger.bk_sync();
-        command.args(["push", "image", &reference, "--format", "json"]);
+        command.args(["push", "image", &reference]);
         command
     };
     let refused = |envelope: &Value| {
@@ -108,24 +107,20 @@ fn who_is_not_vouched_for_is_refused_unless_that_is_wanted() {
     let (mut without, mut with_other) = (push(), push());
     with_other.env("BK_SYNC_REGISTRY_CA", stranger.join("other.pem"));
     for command in [&mut without, &mut with_other] {
-        let said = run(command);
+        let said = run(command.args(["--format", "json"]));
         assert_eq!(said.code, 12, "{}", said.stdout);
         refused(&json(&said));
     }
-    assert!(proxy.seen().is_empty(), "nothing was said to it: {:#?}", proxy.seen());
+    assert!(proxy.seen().is_empty(), "nothing was said to it: {:?}", proxy.seen());
 
     // A build learns it before any step runs.
     std::fs::create_dir(stranger.join("context")).unwrap();
-    std::fs::write(stranger.join("context/Dockerfile"), "FROM scratch\nCOPY Dockerfile /\n").unwrap();
-    let said = run(stranger.bk_sync().args(["build", "--builder", bed::buildkitd(), "--push"]).args([
-        "--push-via",
-        "client",
-        "-t",
-        &reference,
-        "context",
-        "--format",
-        "json",
-    ]));
+    std::fs::write(stranger.join("context/Dockerfile"), "FROM scratch\nCOPY Dockerfile /\n")
+        .unwrap();
+    let said = run(stranger
+        .bk_sync()
+        .args(["build", "--builder", bed::buildkitd(), "--push"])
+        .args(["--push-via", "client", "-t", &reference, "context", "--format", "json"]));
     assert_eq!(said.code, 17, "{}\n{}", said.stdout, said.stderr);
     refused(&json(&said));
 

@@ -89,6 +89,32 @@ pub fn layout(path: &Path, layers: &[(u64, usize)]) -> Layout {
     Layout { path: path.to_owned(), digest: manifest.0, blobs }
 }
 
+impl Layout {
+    /// The same image, which says that it is about `subject`.
+    pub fn about(self, subject: &Self, kind: &str) -> Self {
+        let of = |image: &Self| image.path.join("blobs").join(image.digest.replace(':', "/"));
+        let manifest = fs::read(of(&self)).unwrap();
+        let mut manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        manifest["artifactType"] = json!(format!("application/vnd.example.{kind}"));
+        manifest["subject"] = json!({
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": subject.digest,
+            "size": fs::metadata(of(subject)).unwrap().len(),
+        });
+        let (digest, size) = store(&self.path, manifest.to_string().as_bytes());
+        let index = json!({
+            "schemaVersion": 2,
+            "manifests": [{
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "digest": digest,
+                "size": size,
+            }],
+        });
+        fs::write(self.path.join("index.json"), index.to_string()).unwrap();
+        Self { digest, ..self }
+    }
+}
+
 /// Packs a layout into an archive.
 pub fn archive(layout: &Path, to: &Path) {
     let mut archive = tar::Builder::new(fs::File::create(to).unwrap());

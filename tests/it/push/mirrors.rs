@@ -57,7 +57,7 @@ fn mirrors_are_read_first_and_missed_by_nobody() {
     runtime.block_on(async {
         read().await;
         assert_eq!(mirror.seen().len(), 3);
-        assert!(registry.seen().iter().all(|one| one.path == "/v2/"), "{:#?}", registry.seen());
+        assert!(registry.seen().iter().all(|one| one.path == "/v2/"), "{:?}", registry.seen());
         is_ill.store(true, Ordering::Relaxed);
         read().await;
         // A tag may be old in a mirror: it is asked of the registry alone.
@@ -66,5 +66,5 @@ fn mirrors_are_read_first_and_missed_by_nobody() {
         assert_eq!(mirror.seen().len(), before);
     });
     let own: Vec<_> = registry.seen().into_iter().filter(|one| one.path != "/v2/").collect();
-    assert_eq!(own.len(), 4, "{own:#?}");
+    assert_eq!(own.len(), 4, "{own:?}");
 }

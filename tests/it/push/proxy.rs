@@ -40,6 +40,8 @@ pub enum Fault {
     Slow(u64, u64),
     /// The answer's `Location` leads elsewhere.
     Location(String),
+    /// Nothing goes wrong, but the answer has a header more.
+    Header(&'static str, &'static str),
 }
 
 /// A request as a plan sees it.
@@ -51,8 +53,6 @@ pub struct Asked {
     pub path: String,
     /// The body's length, where it is said.
     pub length: u64,
-    /// Requests of this method before it.
-    pub before: usize,
 }
 
 /// A request that went through.
@@ -230,8 +230,7 @@ impl Inner {
             .unwrap_or(0);
         let (at, fault) = {
             let mut seen = self.seen.lock().unwrap();
-            let before = seen.iter().filter(|one| one.method == *request.method()).count();
-            let asked = Asked { method: request.method().clone(), path, length, before };
+            let asked = Asked { method: request.method().clone(), path, length };
             let fault = (self.plan.lock().unwrap())(&asked);
             seen.push(Seen {
                 method: asked.method,
@@ -350,6 +349,9 @@ impl Inner {
             && parts.headers.contains_key(header::LOCATION)
         {
             parts.headers.insert(header::LOCATION, to.parse().unwrap());
+        }
+        if let Some(Fault::Header(name, value)) = &fault {
+            parts.headers.append(*name, HeaderValue::from_static(value));
         }
         parts.headers = hop_by_hop(parts.headers);
         let body = body.map_err(broken).boxed();

@@ -80,9 +80,8 @@ fn layouts_and_archives_go_to_both_makes_and_only_what_changed_travels() {
         let stranger = Stranger::new();
         let name = format!("push/{}", unique("makes"));
         let references = ["v1", "v2"].map(|tag| format!("{}/{name}:{tag}", registry.host));
-        let push = |source: &str| {
-            result(stranger.bk_sync().args(["push", source]).args(&references))
-        };
+        let push =
+            |source: &str| result(stranger.bk_sync().args(["push", source]).args(&references));
         let first = layout(&stranger.join("first"), &twenty(unique_seed()));
         let pushed = push("first");
         assert_eq!(pushed["push"]["blobs"]["uploaded"], 21, "{pushed}");
@@ -108,7 +107,8 @@ fn layouts_and_archives_go_to_both_makes_and_only_what_changed_travels() {
         let mut uploaded = Registry::uploaded(&log);
         uploaded.sort();
         assert_eq!(uploaded, expected, "{log:?}");
-        let manifests = log.iter().filter(|one| one.starts_with("PUT ") && one.contains("/manifests/"));
+        let manifests =
+            log.iter().filter(|one| one.starts_with("PUT ") && one.contains("/manifests/"));
         assert_eq!(manifests.count(), 2, "{log:?}");
         let manifests = 2 * u64::try_from(manifest_size(&second)).unwrap();
         assert_eq!(changed["push"]["bytes"]["uploaded"], size + manifests, "{changed}");
@@ -161,12 +161,8 @@ fn builds_go_to_both_makes_in_one_run() {
     for builder in [bed::buildkitd(), bed::dockerd()] {
         let stranger = Stranger::new();
         let name = format!("push/{}", unique("built"));
-        let dockerfile =
-            format!("FROM {}\nCOPY mark /a\nRUN echo {name} >/b\n", bed::base_arm64());
-        write_files(
-            &stranger.join("context"),
-            &[("Dockerfile", &dockerfile), ("mark", &name)],
-        );
+        let dockerfile = format!("FROM {}\nCOPY mark /a\nRUN echo {name} >/b\n", bed::base_arm64());
+        write_files(&stranger.join("context"), &[("Dockerfile", &dockerfile), ("mark", &name)]);
         let build = |more: &[&str]| {
             let mut command = stranger.bk_sync();
             command.args(["build", "--builder", builder, "--platform", "linux/arm64", "--push"]);

@@ -49,8 +49,8 @@ fn only_the_rest_is_sent_after_a_cut() {
     let (seen, image, told) = pushed(in_turn(cuts));
     let needed: u64 = image.blobs.iter().map(|(_, size)| size).sum();
     let (received, given) = traffic(&seen);
-    assert!(given >= needed && given - needed <= 3 * LOSS, "{given} of {needed}: {seen:#?}");
-    assert!(received - needed <= 3 * LOSS, "{received} of {needed}: {seen:#?}");
+    assert!(given >= needed && given - needed <= 3 * LOSS, "{given} of {needed}: {seen:?}");
+    assert!(received - needed <= 3 * LOSS, "{received} of {needed}: {seen:?}");
     // One upload from its beginning to its end, asked for after each cut.
     let mut uploads: Vec<&str> = seen
         .iter()
@@ -58,20 +58,21 @@ fn only_the_rest_is_sent_after_a_cut() {
         .filter_map(|one| one.path.split('?').next())
         .collect();
     uploads.dedup();
-    assert_eq!(uploads.len(), 1, "{seen:#?}");
+    assert_eq!(uploads.len(), 1, "{seen:?}");
     let asked = seen.iter().filter(|one| one.method == Method::GET && one.is_upload());
-    assert!(asked.count() >= 3, "{seen:#?}");
+    assert!(asked.count() >= 3, "{seen:?}");
     assert!(told.contains("retry budget left"), "{told}");
 }
 
 #[test]
 fn what_the_registry_says_of_the_next_place_need_not_be_true() {
-    for wrong in ["http://127.0.0.1:1/v2/x/blobs/uploads/1", "/v2/elsewhere/blobs/uploads/1", "http://["]
+    for wrong in
+        ["http://127.0.0.1:1/v2/x/blobs/uploads/1", "/v2/elsewhere/blobs/uploads/1", "http://["]
     {
         let faults = vec![Fault::Location(wrong.to_owned())];
         let (seen, image, _) = pushed(in_turn(faults));
         let needed: u64 = image.blobs.iter().map(|(_, size)| size).sum();
-        assert_eq!(traffic(&seen), (needed, needed), "no byte twice: {wrong} {seen:#?}");
+        assert_eq!(traffic(&seen), (needed, needed), "no byte twice: {wrong} {seen:?}");
     }
 }
 
@@ -102,7 +103,8 @@ fn a_registry_that_went_away_is_waited_for() {
         if asked.path.contains("/blobs/") {
             ill_since.get_or_insert(began.elapsed());
         }
-        let is_ill = ill_since.is_some_and(|since| began.elapsed() < since + Duration::from_secs(8));
+        let is_ill =
+            ill_since.is_some_and(|since| began.elapsed() < since + Duration::from_secs(8));
         is_ill.then_some(Fault::Cut(0))
     });
     let reference = format!("{}/push/{name}:v1", proxy.address);

@@ -6,7 +6,9 @@ use super::{
 };
 use crate::bed;
 use crate::command::{Stranger, run, succeed, unique};
-use std::{collections::BTreeSet, fs, os::unix::process::ExitStatusExt as _, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet, fs, os::unix::process::ExitStatusExt as _, path::Path, time::Duration,
+};
 
 /// Paths that a trace shows to be opened for writing, made, renamed or removed.
 fn written(trace: &str) -> BTreeSet<String> {
@@ -112,7 +114,9 @@ fn a_push_that_crashes_leaves_no_core() {
     let limits = fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
-    let abort = succeed(stranger.command("/bin/sh").args(["-c", "kill -ABRT \"$0\""]).arg(child.id().to_string()));
+    let abort = succeed(
+        stranger.command("/bin/sh").args(["-c", "kill -ABRT \"$0\""]).arg(child.id().to_string()),
+    );
     assert!(abort.stderr.is_empty(), "{}", abort.stderr);
     let status = child.wait().unwrap();
     assert_eq!(status.signal(), Some(6), "{status}");

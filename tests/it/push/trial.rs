@@ -62,6 +62,8 @@ pub const KINDS: [Kind; 13] = [
 /// Who is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
+    /// The `bk-sync` that pushes.
+    pub program: &'a str,
     /// `host:port` of the registry behind the proxy.
     pub registry: &'a str,
     /// Whether it keeps what has arrived of an upload that is cut. Distribution 2.8 does not: it cancels
@@ -176,6 +178,17 @@ fn lost(seen: &[Seen], image: &Layout) -> u64 {
     given.saturating_sub(image.blobs.iter().map(|(_, size)| size).sum())
 }
 
+/// The uploads among what went through, in few words.
+fn told(seen: &[Seen]) -> String {
+    let uploads = seen.iter().filter(|one| one.path.contains("/blobs/uploads/"));
+    let line = |one: &Seen| {
+        let Seen { method, status, bytes, received, fault, .. } = one;
+        let name: String = upload(one).chars().rev().take(4).collect();
+        format!("{method} {name} {status:?} {bytes} of {received} {fault:?}\n")
+    };
+    uploads.map(line).collect()
+}
+
 /// Pushes `image` through a proxy with faults of `kind`, by `seed`, and insists on what every ending must
 /// be.
 pub fn one_run(subject: Subject<'_>, kind: Kind, seed: u64, image: &Layout) -> Ending {
@@ -185,7 +198,7 @@ pub fn one_run(subject: Subject<'_>, kind: Kind, seed: u64, image: &Layout) -> E
     let reference = format!("{}/push/{name}:v1", proxy.address);
     let push = |arguments: &[&str]| {
         let options = ["--format", "json", "--progress", "quiet", "--retry-budget", "20s"];
-        run(stranger.bk_sync().arg("push").args(arguments).args(options))
+        run(stranger.command(subject.program).arg("push").args(arguments).args(options))
     };
     let mut said = push(&[image.path.to_str().unwrap(), &reference]);
     let what = format!("{kind:?} {seed}: {}{}", said.stdout, said.stderr);
@@ -211,12 +224,13 @@ pub fn one_run(subject: Subject<'_>, kind: Kind, seed: u64, image: &Layout) -> E
     for (digest, size) in &image.blobs {
         let (given, times) = closed.get(digest).copied().unwrap_or_default();
         // None where the end of the last request was cut, and all of it had arrived.
-        assert!(times <= 1, "a finished blob is sent once: {digest} {what} {seen:?}");
+        assert!(times <= 1, "a finished blob is sent once: {digest} {what}\n{}", told(&seen));
         let again = given.saturating_sub(*size);
         assert!(again <= most, "{again} bytes of {digest} twice: {what}");
     }
-    if subject.keeps_uploads {
-        assert!(lost <= most, "{lost} bytes lost by {faults} faults: {what} {seen:#?}");
+    // What was on its way when a process gave up begins anew in the next one.
+    if subject.keeps_uploads && is_clean {
+        assert!(lost <= most, "{lost} bytes lost by {faults} faults: {what}\n{}", told(&seen));
     }
     Ending { is_clean, faults, lost }
 }
