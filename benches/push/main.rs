@@ -13,6 +13,9 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a benchmark prints, and stops when wrong"
 )]
 #![expect(unreachable_pub, reason = "the modules are shared with the integration tests")]

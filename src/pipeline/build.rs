@@ -109,9 +109,10 @@ pub async fn build(plan: &BuildPlan, inputs: Inputs) -> Result<Built, Error> {
         () = cancel.cancelled() => return Err(Error::Interrupted),
     };
     let is_builders = prepared.outputs.push == Push::Exporter;
-    let mut built = match prepared.run(plan, frontend(plan.frontend).as_ref()).await {
+    let frontend = frontend(plan.frontend);
+    let mut built = match Box::pin(prepared.run(plan, frontend.as_ref())).await {
         Err(Error::Push(failure)) if is_builders => {
-            return Err(hold::held(plan, again, failure).await);
+            return Err(Box::pin(hold::held(plan, again, failure)).await);
         }
         built => built?,
     };

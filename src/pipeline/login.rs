@@ -159,8 +159,7 @@ impl Login {
 
     /// A registry that this process speaks to itself, as whom we are there.
     pub fn server(&self, host: RegistryHost, reach: Reach) -> Arc<Server> {
-        let tokens = self.inner.tokens.clone();
-        Server::new(host, reach, Arc::new(self.clone()), tokens, USER_AGENT)
+        Server::new(host, reach, Arc::new(self.clone()), &self.inner.tokens, USER_AGENT)
     }
 
     async fn find(&self, host: &RegistryHost) -> Option<Credentials> {

@@ -165,7 +165,7 @@ impl Server {
         host: RegistryHost,
         reach: Reach,
         source: Arc<dyn Source>,
-        tokens: TokenClient,
+        tokens: &TokenClient,
         user_agent: &str,
     ) -> Arc<Self> {
         let transfers = reach.parallel.unwrap_or(super::PARALLEL).max(1);

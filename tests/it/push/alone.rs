@@ -398,7 +398,7 @@ fn what_refers_to_an_image_is_found_by_it() {
         let nobody = Given::new(Vec::new(), "nobody", Secret::new("nothing"), "NOTHING");
         let host = RegistryHost::new(registry);
         let tokens = TokenClient::new("bk-sync/test");
-        let server = Server::new(host, Reach::default(), Arc::new(nobody), tokens, "bk-sync/test");
+        let server = Server::new(host, Reach::default(), Arc::new(nobody), &tokens, "bk-sync/test");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let listed = runtime.block_on(Repository::new(server, name).referrers(&image.digest));
         let listed: Vec<_> = listed.unwrap().into_iter().map(|one| one.digest).collect();

@@ -39,7 +39,7 @@ fn mirrors_are_read_first_and_missed_by_nobody() {
     reach.mirrors.insert(host.clone(), mirrors);
     let tokens = TokenClient::new("bk-sync/test");
     let nobody = Given::new(Vec::new(), "nobody", Secret::new("nothing"), "NOTHING");
-    let server = Server::new(host, reach, Arc::new(nobody), tokens, "bk-sync/test");
+    let server = Server::new(host, reach, Arc::new(nobody), &tokens, "bk-sync/test");
     let repository = Repository::new(server, name);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (layer, size) = image.blobs.first().cloned().unwrap();
