@@ -4,6 +4,7 @@ use super::{
     authorize::{Authorizer, Used},
     challenge,
     error::{self, Failed, Kind, RegistryError},
+    reach::Reach,
     token::{TokenClient, TokenError, is_loopback},
 };
 use crate::credential::{RegistryHost, Source};
@@ -11,7 +12,6 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use reqwest::{Certificate, redirect};
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
@@ -32,29 +32,6 @@ const MAX_REDIRECTS: usize = 5;
 const QUESTIONS: usize = 16;
 /// A registry that does not answer at first is asked again after these.
 const FIRST_PAUSES: [Duration; 2] = [Duration::from_millis(300), Duration::from_millis(1200)];
-
-/// How registries are reached. The same for all registries of one run.
-#[derive(Clone, Debug, Default)]
-pub struct Reach {
-    /// Registries that may be spoken to without TLS, or with a certificate that nobody vouches for.
-    pub insecure: BTreeSet<RegistryHost>,
-    /// Certificates of authorities beside the system's, in PEM, by the registry that they are for.
-    pub authorities: BTreeMap<RegistryHost, Vec<Vec<u8>>>,
-    /// The same, for every registry.
-    pub common_authorities: Vec<Vec<u8>>,
-    /// Where to read before the registry itself is asked: `host[:port]` or a URL.
-    pub mirrors: BTreeMap<RegistryHost, Vec<String>>,
-    /// Blobs that are sent to one registry at a time.
-    pub parallel: Option<usize>,
-}
-
-impl Reach {
-    /// Certificates for `host`: its own, and those for every registry.
-    fn authorities_of(&self, host: &RegistryHost) -> Vec<Vec<u8>> {
-        let own = self.authorities.get(host).into_iter().flatten();
-        own.chain(&self.common_authorities).cloned().collect()
-    }
-}
 
 /// What was sent to one registry so far.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
