@@ -27,8 +27,9 @@ fmt: ## format the source
 doc: ## the library's documentation, with broken links as errors
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
 
-bench: ## bk-sync beside docker buildx and buildctl, on the same daemons and registry
+bench: ## bk-sync beside docker buildx, buildctl, skopeo and crane, on the same daemons and registry
 	@bench/run.sh
+	@bench/push.sh --no-services
 
 install: ## put the release binary into PREFIX/bin (/usr/local)
 	$(CARGO) build --release --locked --bin bk-sync

@@ -12,6 +12,8 @@
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=bench/common.sh
+. bench/common.sh
 rounds=3
 trees="demo workspace tree"
 memory=yes
@@ -22,32 +24,15 @@ while [ $# -gt 0 ]; do
     --trees) trees=$2; shift 2 ;;
     --no-memory) memory=no; shift ;;
     --no-services) services=no; shift ;;
-    *) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+    *) usage ;;
   esac
 done
 
-readonly limit_kib=$((64 * 1024))
-work=$PWD/target/bench
-say() { printf 'bench: %s\n' "$*" >&2; }
-die() {
-  printf 'bench: error: %s\n' "$*" >&2
-  exit 1
-}
-
 main() {
-  [ -x /usr/bin/time ] || die "GNU time is missing: apt-get install time"
-  [ "$services" = no ] || scripts/services.sh all
-  # shellcheck source=/dev/null
-  . target/services.env
-  say "building bk-sync, and the trees"
-  "${CARGO:-cargo}" build --quiet --release --locked --bin bk-sync
-  bk_sync=$(cd "${CARGO_TARGET_DIR:-target}/release" && pwd)/bk-sync
-  mkdir -p "$work/docker"
+  set_up bench "$services"
   # Its length is what counts: the unix socket of the byte counter must fit a socket address.
   relay=$(mktemp -u /tmp/bk-sync-bench.XXXXXX)
   trap 'rm -f "$relay"' EXIT
-  runs=$work/runs.tsv
-  : >"$runs"
   head -c 32 /dev/urandom | sha256sum >"$work/key"
   local tree daemon
   for tree in $trees; do
@@ -148,7 +133,7 @@ run() {
         --secret "id=signing_key,src=$work/key" --progress plain --output "type=image,name=$name,push=true")
       ;;
   esac
-  "$@" "${command[@]}" >"$work/log" 2>&1 || { tail -n 30 "$work/log" >&2; die "$tool failed on $daemon ($tree, $case)"; }
+  quiet "$@" "${command[@]}" || die "$tool failed on $daemon ($tree, $case)"
 }
 
 report() {
@@ -202,8 +187,8 @@ check_memory() {
 within_limit() {
   local what=$1 context=$2 kib
   shift 2
-  /usr/bin/time -o "$work/time" -f %M "$bk_sync" build --builder "$BK_SYNC_TEST_BUILDKITD" --platform linux/arm64 --progress plain "$@" "$context" \
-    >"$work/log" 2>&1 || { tail -n 30 "$work/log" >&2; die "bk-sync failed on $what"; }
+  quiet /usr/bin/time -o "$work/time" -f %M "$bk_sync" build --builder "$BK_SYNC_TEST_BUILDKITD" --platform linux/arm64 --progress plain \
+    "$@" "$context" || die "bk-sync failed on $what"
   kib=$(tail -n 1 "$work/time")
   printf 'memory: %s: peak %d.%d MiB of 64 MiB\n' "$what" $((kib / 1024)) $((kib % 1024 * 10 / 1024))
   [ "$kib" -le "$limit_kib" ]

@@ -1,5 +1,7 @@
 //! A build from its plan to its result: reach, compile, solve, export.
 
+mod hold;
+
 use super::{
     attributes::{attributes, check, entitlements, is_true},
     builder::Builder,
@@ -41,7 +43,9 @@ use crate::{
     proto::moby::buildkit::v1::{
         CacheOptions, CacheOptionsEntry, SolveRequest, frontend::Result as BuildResult,
     },
+    registry::Repository,
 };
+use hold::Hold;
 use std::{
     collections::BTreeMap,
     fmt,
@@ -102,11 +106,19 @@ impl fmt::Debug for Inputs {
 pub async fn build(plan: &BuildPlan, inputs: Inputs) -> Result<Built, Error> {
     let began = Instant::now();
     let cancel = inputs.cancel.clone();
+    let again = inputs.again();
     let prepared = tokio::select! {
-        prepared = Prepared::new(plan, inputs) => prepared?,
+        prepared = Prepared::new(plan, inputs, None) => prepared?,
         () = cancel.cancelled() => return Err(Error::Interrupted),
     };
-    let mut built = prepared.run(plan, frontend(plan.frontend).as_ref()).await?;
+    let is_builders = prepared.outputs.push == Push::Exporter;
+    let frontend = frontend(plan.frontend);
+    let mut built = match Box::pin(prepared.run(plan, frontend.as_ref())).await {
+        Err(Error::Push(failure)) if is_builders => {
+            return Err(Box::pin(hold::held(plan, again, failure)).await);
+        }
+        built => built?,
+    };
     built.timings.total = Some(began.elapsed() + built.timings.connect.unwrap_or_default());
     if let Some(path) = &plan.iid_file {
         built.write_iid_file(path)?;
@@ -162,7 +174,7 @@ pub(super) async fn asking(
     };
     let cancel = inputs.cancel.clone();
     let mut prepared = tokio::select! {
-        prepared = Prepared::new(&plan, inputs) => prepared?,
+        prepared = Prepared::new(&plan, inputs, None) => prepared?,
         () = cancel.cancelled() => return Err(Error::Interrupted),
     };
     if let Some(id) = session_id {
@@ -187,16 +199,18 @@ struct Prepared {
     takers: Takers,
     output_failure: OutputFailure,
     login: Login,
+    /// Where the image goes; nowhere where it is not pushed.
+    targets: Targets,
     client_push: Option<ClientPush>,
+    /// Where the image is only held, for a push that failed: nobody is asked and nothing is sent.
+    hold: Option<Hold>,
     state: Option<PathBuf>,
     events: Events,
     cancel: CancellationToken,
 }
 
 /// A push by this process, which is prepared while the image is not there yet.
-#[derive(Clone)]
 struct ClientPush {
-    targets: Targets,
     offers: Offers,
     blobs: BuilderBlobs,
     settings: PushSettings,
@@ -204,30 +218,34 @@ struct ClientPush {
 
 impl ClientPush {
     fn new(
-        outputs: &Outputs,
         connection: &Connection,
-        mut settings: PushSettings,
-        login: &Login,
+        repositories: Vec<Repository>,
+        settings: PushSettings,
         events: &Events,
     ) -> Self {
-        if outputs.is_insecure {
-            let hosts = outputs.names.iter().map(|name| RegistryHost::new(name.domain()));
-            settings.reach.insecure.extend(hosts);
-        }
-        let targets = Targets::new(&outputs.names, outputs.by_digest, login, &settings.reach);
         // While the image is built there is time to say hello.
-        for repository in targets.repositories() {
+        for repository in repositories.clone() {
             tokio::spawn(async move { repository.get_ready().await });
         }
         let blobs = BuilderBlobs::new(Control::new(connection.channel.clone()));
-        let offers =
-            Offers::new(blobs.clone(), targets.repositories(), settings.budget, events.clone());
-        Self { targets, offers, blobs, settings }
+        let offers = Offers::new(blobs.clone(), repositories, settings.budget, events.clone());
+        Self { offers, blobs, settings }
     }
 }
 
+/// Where the image of `outputs` goes, as far as it is pushed.
+fn targets(outputs: &Outputs, settings: &PushSettings, login: &Login) -> Targets {
+    let mut reach = settings.reach.clone();
+    if outputs.is_insecure {
+        let hosts = outputs.names.iter().map(|name| RegistryHost::new(name.domain()));
+        reach.insecure.extend(hosts);
+    }
+    let names = if outputs.push == Push::None { &[][..] } else { &outputs.names };
+    Targets::new(names, outputs.by_digest, login, &reach)
+}
+
 impl Prepared {
-    async fn new(plan: &BuildPlan, inputs: Inputs) -> Result<Self, Error> {
+    async fn new(plan: &BuildPlan, inputs: Inputs, hold: Option<Hold>) -> Result<Self, Error> {
         let Inputs { connection, connect_time, directory, login, events, cancel, .. } = inputs;
         let builder = Builder::reached(&connection);
         let outputs = outputs(plan, &builder, inputs.docker.is_some())?;
@@ -262,8 +280,11 @@ impl Prepared {
             destinations(&outputs.receivers, &directory, inputs.docker.as_ref());
         let file_send = FileSend::new(destinations);
         let output_failure = file_send.failure();
-        let client_push = (outputs.push == Push::Client)
-            .then(|| ClientPush::new(&outputs, &connection, inputs.push, &login, &events));
+        let targets = targets(&outputs, &inputs.push, &login);
+        let client_push = (outputs.push == Push::Client).then(|| {
+            let repositories = if hold.is_some() { Vec::new() } else { targets.repositories() };
+            ClientPush::new(&connection, repositories, inputs.push, &events)
+        });
         let mut stores = Layouts::new(sources.layouts, caches);
         if let Some(push) = &client_push {
             stores = stores.with_export(Arc::new(push.offers.clone()));
@@ -315,7 +336,9 @@ impl Prepared {
             takers,
             output_failure,
             login,
+            targets,
             client_push,
+            hold,
             state: inputs.state,
             events,
             cancel,
@@ -339,15 +362,24 @@ impl Prepared {
             let subject = input.attributes.get("filename").cloned().unwrap_or_default();
             events.emit(Event::StageStarted { stage: Stage::Compile, subject });
             // Nothing runs before a result is returned, so a refusal costs no build.
-            let allowed =
-                preflight_push::check(&outputs, &self.login, &events, self.state.as_deref());
-            let allowed = async { allowed.await.map_err(FrontendError::Preflight) };
+            let allowed = async {
+                if self.hold.is_some() {
+                    return Ok(());
+                }
+                let (is_ours, state) = (outputs.push == Push::Client, self.state.as_deref());
+                preflight_push::check(&self.targets, is_ours, &self.login, &events, state)
+                    .await
+                    .map_err(FrontendError::Preflight)
+            };
             let compiled = tokio::try_join!(frontend.compile(gateway, &input), allowed);
             let compiled = compiled.map(|(compiled, ())| compiled);
             events.emit(Event::StageEnded { stage: Stage::Compile, ok: compiled.is_ok() });
             let compiled = compiled?;
-            let warnings =
-                inspect::look(gateway, &compiled, &input, &outputs, &journal, plan.strict).await;
+            let warnings = if self.hold.is_some() {
+                Vec::new()
+            } else {
+                inspect::look(gateway, &compiled, &input, &outputs, &journal, plan.strict).await
+            };
             if plan.strict
                 && let Some(refusal) = inspect::refusal(&warnings)
             {
@@ -431,7 +463,7 @@ impl Prepared {
             let job = Job {
                 source: &push.blobs,
                 held: Held::new(&root, source, references, outputs.by_digest, began_at),
-                targets: &push.targets,
+                targets: &self.targets,
                 delivered: push.offers.delivered().await,
                 bases: push.offers.bases(),
                 budget: push.settings.budget,
@@ -441,8 +473,13 @@ impl Prepared {
                 events: &events,
                 cancel: &cancel,
             };
-            pushed = Some(job.run().await?);
-            timings.push = Some(began.elapsed());
+            if let Some(hold) = &self.hold {
+                // Set once, since one image is exported.
+                job.hold().into_iter().for_each(|id| drop(hold.set(id)));
+            } else {
+                pushed = Some(job.run().await?);
+                timings.push = Some(began.elapsed());
+            }
         }
         if let (Push::Docker, Some(engine)) = (outputs.push, &connection.engine) {
             let names = &outputs.names;

@@ -7,7 +7,6 @@ use crate::{
     event::{Event, Events, Warning},
     registry::{
         Reach, Server,
-        probe::{ProbeError, may_push},
         scope::Scope,
         token::{TokenClient, TokenError, TokenRequest},
     },
@@ -37,9 +36,6 @@ struct Inner {
 /// Something that stood between us and a registry. The builder's own error says less.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LoginFailure {
-    /// The registry was asked whether a push is allowed, and did not say yes.
-    #[error("{0}")]
-    Probe(ProbeError),
     /// A place that should know credentials gave none.
     #[error("{problem}")]
     Source {
@@ -75,24 +71,17 @@ impl LoginFailure {
     /// The registry that it is about, where it is about one.
     pub fn host(&self) -> Option<&RegistryHost> {
         match self {
-            Self::Source { host, .. }
-            | Self::ScopeRefused { host, .. }
-            | Self::Probe(
-                ProbeError::Inconclusive { host, .. }
-                | ProbeError::Refused { host, .. }
-                | ProbeError::ScopeRefused { host, .. },
-            ) => Some(host),
-            Self::Probe(ProbeError::Token(error)) | Self::Token(error) => error.host(),
+            Self::Source { host, .. } | Self::ScopeRefused { host, .. } => Some(host),
+            Self::Token(error) => error.host(),
         }
     }
 
     /// Whether the registry, or its token server, has said no.
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Source { .. } | Self::Probe(ProbeError::Inconclusive { .. }) => false,
-            Self::ScopeRefused { .. }
-            | Self::Probe(ProbeError::Refused { .. } | ProbeError::ScopeRefused { .. }) => true,
-            Self::Probe(ProbeError::Token(error)) | Self::Token(error) => matches!(
+            Self::Source { .. } => false,
+            Self::ScopeRefused { .. } => true,
+            Self::Token(error) => matches!(
                 error,
                 TokenError::Denied { .. }
                     | TokenError::NoCredentials { .. }
@@ -110,9 +99,7 @@ impl LoginFailure {
                 "log in with `docker login {host}`, or set `BK_SYNC_REGISTRY_USERNAME` and \
                  `BK_SYNC_REGISTRY_PASSWORD`"
             ),
-            Self::ScopeRefused { host, .. }
-            | Self::Token(TokenError::Denied { host, .. })
-            | Self::Probe(ProbeError::Refused { host, .. }) => {
+            Self::ScopeRefused { host, .. } | Self::Token(TokenError::Denied { host, .. }) => {
                 let scope = match host.as_str() {
                     "ghcr.io" => " (a token there needs the scope `write:packages`)",
                     _ => "",
@@ -122,9 +109,7 @@ impl LoginFailure {
             Self::Token(TokenError::WrongCredentials { host, .. }) => {
                 format!("log in again with `docker login {host}`, or renew the token")
             }
-            Self::Probe(_) | Self::Token(_) => {
-                "check the registry's address and the network".to_owned()
-            }
+            Self::Token(_) => "check the registry's address and the network".to_owned(),
         }
     }
 }
@@ -167,34 +152,14 @@ impl Login {
         self.failures().into_iter().find(of_source)
     }
 
-    /// Asks the registry whether we may push to `repository`; see
-    /// [`may_push`](crate::registry::probe::may_push) for `is_known`.
-    ///
-    /// # Errors
-    /// It says no, or cannot be asked: [`LoginFailure::is_refusal`] tells which.
-    pub async fn may_push(
-        &self,
-        host: &RegistryHost,
-        repository: &str,
-        is_known: bool,
-    ) -> Result<(), LoginFailure> {
-        let credentials = self.find(host).await;
-        let tokens = &self.inner.tokens;
-        let asked = may_push(tokens, host, repository, credentials.as_ref(), is_known).await;
-        asked.map_err(|error| match error {
-            ProbeError::ScopeRefused { host, scope } => {
-                let user = credentials.map(|known| known.username);
-                LoginFailure::ScopeRefused { host, scope, user }
-            }
-            ProbeError::Token(error) => LoginFailure::Token(error),
-            other => LoginFailure::Probe(other),
-        })
+    /// Whether there are credentials for `host`.
+    pub async fn knows(&self, host: &RegistryHost) -> bool {
+        self.find(host).await.is_some()
     }
 
     /// A registry that this process speaks to itself, as whom we are there.
     pub fn server(&self, host: RegistryHost, reach: Reach) -> Arc<Server> {
-        let tokens = self.inner.tokens.clone();
-        Server::new(host, reach, Arc::new(self.clone()), tokens, USER_AGENT)
+        Server::new(host, reach, Arc::new(self.clone()), &self.inner.tokens, USER_AGENT)
     }
 
     async fn find(&self, host: &RegistryHost) -> Option<Credentials> {

@@ -2,75 +2,80 @@
 
 use super::{
     error::PushFailure,
-    login::{Login, LoginFailure},
-    outputs::{Outputs, Push},
-    push::read_places,
+    login::Login,
+    push::{Targets, read_places},
 };
 use crate::{
-    buildkit::session::RegistryAuth as _,
-    credential::RegistryHost,
     event::{Event, Events, Warning},
-    registry::probe::ProbeError,
+    registry::{Kind, RegistryError, Repository},
 };
 use futures::future::{BoxFuture, try_join_all};
-use std::{collections::BTreeSet, path::Path};
+use std::{path::Path, time::Duration};
 
-/// Asks every registry that `outputs` are pushed to, but for those that took a push from here before
-/// and are open to all: there is nothing that could have gone wrong since. `state` is where pushes by
-/// this process are remembered.
+/// A build is not held up for longer: the builder may reach a registry that we do not.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Asks every repository of `targets`, but for those that took a push from here before and are open to
+/// all: there is nothing that could have gone wrong since. Where this process pushes itself, `state` is
+/// where its pushes are remembered.
 ///
 /// # Errors
 /// One of them says no. A registry that cannot be asked from here may be within the builder's reach
 /// all the same, so that this is no refusal.
 pub(super) fn check<'a>(
-    outputs: &Outputs,
+    targets: &'a Targets,
+    is_ours: bool,
     login: &'a Login,
     events: &'a Events,
     state: Option<&Path>,
 ) -> BoxFuture<'a, Result<(), Box<PushFailure>>> {
-    let names = outputs.names.iter().filter(|_| outputs.push != Push::None);
-    let repositories: BTreeSet<(RegistryHost, String)> =
-        names.map(|name| (RegistryHost::new(name.domain()), name.path().to_owned())).collect();
-    let places = state.filter(|_| outputs.push == Push::Client).map(read_places);
+    let places = state.filter(|_| is_ours).map(read_places);
     Box::pin(async move {
         let places = places.as_ref();
-        let asked = repositories.iter().map(|(host, path)| async move {
-            let is_known = places.is_some_and(|places| places.knows(host.as_str(), path));
-            ask(login, events, (host, path), is_known).await
+        let asked = targets.0.iter().map(|target| async move {
+            let repository = &target.repository;
+            let host = repository.server().host().as_str();
+            let is_known = places.is_some_and(|places| places.knows(host, repository.name()));
+            match ask(repository, is_known).await {
+                Ok(()) => Ok(()),
+                Err(error) if refuses(&error, is_ours) => {
+                    Err(Box::new(refused(repository, &error, login).await))
+                }
+                Err(error) => {
+                    events.emit(Event::Warning(Warning {
+                        code: "PREFLIGHT_SKIPPED",
+                        message: format!(
+                            "it is not known whether `{host}` will take the push: {}: {error}",
+                            error.cause()
+                        ),
+                        hint: None,
+                    }));
+                    Ok(())
+                }
+            }
         });
         try_join_all(asked).await.map(|_| ())
     })
 }
 
-async fn ask(
-    login: &Login,
-    events: &Events,
-    (host, path): (&RegistryHost, &str),
-    is_known: bool,
-) -> Result<(), Box<PushFailure>> {
-    match login.may_push(host, path, is_known).await {
-        Ok(()) => Ok(()),
-        Err(failure) if !failure.is_refusal() => {
-            events.emit(Event::Warning(Warning {
-                code: "PREFLIGHT_SKIPPED",
-                message: format!("it is not known whether `{host}` will take the push: {failure}"),
-                hint: None,
-            }));
-            Ok(())
+async fn ask(repository: &Repository, is_known: bool) -> Result<(), RegistryError> {
+    let asked = tokio::time::timeout(LIMIT, repository.check_write(is_known)).await;
+    asked.unwrap_or_else(|_| Err(repository.silent(LIMIT)))
+}
+
+/// Whether the push is certain to fail, too. A builder that pushes trusts other certificates than we.
+fn refuses(error: &RegistryError, is_ours: bool) -> bool {
+    error.is_refusal() || is_ours && matches!(error.kind, Kind::Untrusted)
+}
+
+async fn refused(repository: &Repository, error: &RegistryError, login: &Login) -> PushFailure {
+    let failure = PushFailure::of_registry(&repository.to_string(), error);
+    // Where credentials should have been found and were not, that says more.
+    let host = repository.server().host();
+    match login.loss(host) {
+        Some(loss) if failure.code == "PUSH_DENIED" && !login.knows(host).await => {
+            failure.explained_by(&loss)
         }
-        Err(failure) => {
-            let name = format!("{host}/{path}");
-            if let LoginFailure::Probe(ProbeError::Refused { status: 404, .. }) = failure {
-                let mut unknown = PushFailure::new(Some(&name), "name unknown");
-                unknown.cause = Some(failure.to_string());
-                return Err(Box::new(unknown));
-            }
-            // Where credentials should have been found and were not, that says more.
-            let told = match login.credentials(host.as_str()).await {
-                Some(_) => failure,
-                None => login.loss(host).unwrap_or(failure),
-            };
-            Err(Box::new(PushFailure::new(Some(&name), "denied").explained_by(&told)))
-        }
+        _ => failure,
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     challenge::Challenge,
-    scope::Scope,
+    scope::{self, Scope},
     token::{TokenClient, TokenError, TokenRequest, basic},
 };
 use crate::credential::{Credentials, Kind, RegistryHost, Source};
@@ -43,6 +43,8 @@ struct Held {
     header: HeaderValue,
     until: Instant,
     refused: Vec<Scope>,
+    /// Whether the token says itself that it is good for all that was asked for.
+    grants: bool,
     user: Option<String>,
 }
 
@@ -57,6 +59,17 @@ impl Used {
     }
 }
 
+/// What is known of a write before it is tried.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Standing {
+    /// The registry asked nobody who they are, and we are nobody in particular.
+    Open,
+    /// The token says that it is granted.
+    Granted,
+    /// Only trying tells.
+    Unknown,
+}
+
 impl Authorizer {
     pub(super) fn new(host: RegistryHost, source: Arc<dyn Source>, tokens: TokenClient) -> Self {
         Self { host, source, tokens, state: Mutex::default() }
@@ -66,6 +79,18 @@ impl Authorizer {
     pub(super) async fn header(&self, scopes: &[String]) -> Result<Used, TokenError> {
         let mut state = self.state.lock().await;
         self.make(&mut state, scopes).await
+    }
+
+    /// What is known of a write that needs `scopes`; a token is got for it where one is wanted.
+    pub(super) async fn standing(&self, scopes: &[String]) -> Result<Standing, TokenError> {
+        let mut state = self.state.lock().await;
+        if state.scheme.is_none() {
+            let is_anonymous = self.credentials().await.is_none();
+            return Ok(if is_anonymous { Standing::Open } else { Standing::Unknown });
+        }
+        self.make(&mut state, scopes).await?;
+        let is_granted = state.tokens.get(&key(scopes)).is_some_and(|held| held.grants);
+        Ok(if is_granted { Standing::Granted } else { Standing::Unknown })
     }
 
     /// Hears a registry's `challenges` after a request with `used` was refused. Whether the same
@@ -144,6 +169,7 @@ impl Authorizer {
         let held = Held {
             header: header.clone(),
             until: asked + life.saturating_sub(MARGIN.max(life / 10)),
+            grants: scope::grants(scopes, token.value.expose()),
             refused: token.refused,
             user: credentials.map(|known| known.username),
         };
@@ -188,7 +214,7 @@ fn scheme(challenges: &[Challenge]) -> Option<Scheme> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Authorizer, Scheme, scheme};
+    use super::{Authorizer, Scheme, Standing, scheme};
     use crate::{
         credential::{Given, RegistryHost, Secret},
         registry::{challenge, token::TokenClient},
@@ -221,6 +247,7 @@ mod tests {
         let authorizer = authorizer("r.example");
         let first = authorizer.header(&[]).await.unwrap();
         assert!(first.header().is_none(), "nothing is sent unasked");
+        assert_eq!(authorizer.standing(&[]).await.unwrap(), Standing::Unknown);
         let challenges = challenge::parse("Basic realm=\"a\"");
         assert!(authorizer.refused(&first, &challenges, &[]).await.unwrap());
         let second = authorizer.header(&[]).await.unwrap();
@@ -232,6 +259,7 @@ mod tests {
     async fn the_anonymous_are_asked_once() {
         let authorizer = authorizer("other.example");
         let challenges = challenge::parse("Basic realm=\"a\"");
+        assert_eq!(authorizer.standing(&[]).await.unwrap(), Standing::Open);
         let none = authorizer.header(&[]).await.unwrap();
         assert!(authorizer.refused(&none, &challenges, &[]).await.unwrap());
         assert!(!authorizer.refused(&none, &challenges, &[]).await.unwrap());

@@ -130,6 +130,30 @@ impl RegistryError {
         matches!(self.kind, Kind::Unreachable)
     }
 
+    /// Whether nobody answered, at the registry or at its token server.
+    pub fn is_away(&self) -> bool {
+        matches!(self.kind, Kind::Unreachable | Kind::Token(TokenError::Unreachable { .. }))
+    }
+
+    /// Whether we are told no, so that trying again as the same user tells nothing new.
+    pub fn is_refusal(&self) -> bool {
+        match &self.kind {
+            Kind::Denied
+            | Kind::NotFound
+            | Kind::Quota
+            | Kind::ScopeRefused { .. }
+            | Kind::Unauthorized => true,
+            Kind::Token(error) => matches!(
+                error,
+                TokenError::Denied { .. }
+                    | TokenError::InsecureRealm { .. }
+                    | TokenError::NoCredentials { .. }
+                    | TokenError::WrongCredentials { .. }
+            ),
+            _ => false,
+        }
+    }
+
     /// Whether the registry said that it is not there.
     pub fn is_not_found(&self) -> bool {
         matches!(self.kind, Kind::NotFound)

@@ -224,8 +224,10 @@ impl ImagePush<'_> {
         let repository = &target.repository;
         // One look at what the tag names now tells of most blobs at once.
         let held = match target.tags.first() {
-            Some(tag) => self.persist(async || repository.manifest(tag).await).await?,
-            None => self.persist(async || repository.manifest(&root.digest).await).await?,
+            Some(tag) => self.persist(repository, async || repository.manifest(tag).await).await?,
+            None => {
+                self.persist(repository, async || repository.manifest(&root.digest).await).await?
+            }
         };
         let there = self.learn(repository, held.as_ref()).await?;
         let (done, rest): (Vec<_>, Vec<_>) =
@@ -258,19 +260,21 @@ impl ImagePush<'_> {
                 // Where the first tag was right, the others are likely to be.
                 if is_root
                     && held.as_ref().is_some_and(|held| held.digest == root.digest)
-                    && self.persist(async || repository.manifest_digest(reference).await).await?
+                    && self
+                        .persist(repository, async || repository.manifest_digest(reference).await)
+                        .await?
                         == Some(root.digest.clone())
                 {
                     continue;
                 }
                 let put = async || repository.put_manifest(document, reference).await;
-                match self.persist(put).await {
+                match self.persist(repository, put).await {
                     Err(error) if matches!(error.kind, Kind::BlobMissing) && doubt => {
                         // A registry that has lost blobs under its own manifests.
                         doubt = false;
                         self.send(target, self.graph.blobs.iter().collect(), &Mutex::default())
                             .await?;
-                        self.persist(put).await?;
+                        self.persist(repository, put).await?;
                     }
                     put => put?,
                 }
@@ -354,7 +358,9 @@ impl ImagePush<'_> {
         let unknown = self.graph.blobs.iter().filter(|blob| !there.blobs.contains(&blob.digest));
         if unread.len() <= GLANCES && unknown.count() > unread.len() {
             let read = stream::iter(unread)
-                .map(async |digest| self.persist(async || repository.manifest(&digest).await).await)
+                .map(async |digest| {
+                    self.persist(repository, async || repository.manifest(&digest).await).await
+                })
                 .buffer_unordered(GLANCES)
                 .try_collect::<Vec<_>>()
                 .await?;
@@ -368,6 +374,7 @@ impl ImagePush<'_> {
     /// Does a small request, again and again where that may help.
     async fn persist<T>(
         &self,
+        repository: &Repository,
         request: impl AsyncFn() -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
         let mut patience = Patience::new(self.budget);
@@ -378,8 +385,9 @@ impl ImagePush<'_> {
                 Err(error) => error,
             };
             let renewed = matches!(error.kind, Kind::Unauthorized) && patience.failures() < 2;
-            let away = error.is_unreachable() && patience.failures() > 0;
-            if !(error.is_transient() || renewed || away || error.is_unreachable()) {
+            if !(error.is_transient() || renewed || error.is_away())
+                || error.is_away() && patience.is_in_vain(repository.server().has_served())
+            {
                 return Err(error);
             }
             let chance = rand::random::<f64>();

@@ -1,14 +1,16 @@
 //! One repository of a registry, and what can be asked of its blobs.
 
 use super::{
+    authorize::Standing,
     error::{Kind, RegistryError},
     scope::Scope,
     server::{Answer, Call, Payload, Server},
     source::{ByteStream, SourceError},
+    upload::Opened,
 };
 use futures::StreamExt as _;
 use http::{HeaderMap, Method, StatusCode, header};
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// A repository. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -135,20 +137,40 @@ impl Repository {
         self.server.send(call).await
     }
 
-    /// Finds out whether we may write here: opens an upload, and cancels it.
+    /// Finds out whether we may write here: the token says so, or an upload is opened and cancelled.
+    /// Where the repository `is_known` to have taken a push from here, a registry that is open to all
+    /// is not asked again.
     ///
     /// # Errors
-    /// We may not, or it could not be found out.
-    pub async fn check_write(&self) -> Result<(), RegistryError> {
-        let upload = self.open_upload(None).await?;
-        if let super::upload::Opened::Upload(upload) = upload {
+    /// We may not ([`RegistryError::is_refusal`]), or it could not be found out.
+    pub async fn check_write(&self, is_known: bool) -> Result<(), RegistryError> {
+        self.server.url("").await?;
+        let standing = self.server.authorizer().standing(&self.write_scopes()).await;
+        let standing = standing.map_err(|error| {
+            let words = error.to_string();
+            self.error("get a token", Kind::Token(error), &words)
+        })?;
+        match standing {
+            Standing::Granted => return Ok(()),
+            Standing::Open if is_known => return Ok(()),
+            Standing::Open | Standing::Unknown => self.refuse_without_scope().await?,
+        }
+        if let Opened::Upload(upload) = self.open_upload(None).await? {
             self.cancel_upload(&upload).await;
         }
-        self.missing_scopes().await.into_iter().next().map_or(Ok(()), |(scope, user)| {
-            let words = "the token says so";
-            let kind = Kind::ScopeRefused { scope, user };
-            Err(self.error("open an upload", kind, &words))
-        })
+        // The token may have been asked for on the way.
+        self.refuse_without_scope().await
+    }
+
+    async fn refuse_without_scope(&self) -> Result<(), RegistryError> {
+        let lacks_push = |(scope, _): &(Scope, _)| scope.actions.contains("push");
+        match self.missing_scopes().await.into_iter().find(lacks_push) {
+            Some((scope, user)) => {
+                let kind = Kind::ScopeRefused { scope, user };
+                Err(self.error("open an upload", kind, &"the token says so"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// What the token that we hold for writing here is not good for, as far as it says, with whose
@@ -157,6 +179,12 @@ impl Repository {
         let missing = self.server.authorizer().missing(&self.write_scopes()).await;
         let (scopes, user) = missing.unwrap_or_default();
         scopes.into_iter().map(|scope| (scope, user.clone())).collect()
+    }
+
+    /// That nothing was heard of a question for `limit`.
+    pub fn silent(&self, limit: Duration) -> RegistryError {
+        let words = format!("no answer within {} s", limit.as_secs());
+        self.error("ask whether pushes are allowed", Kind::Stalled, &words)
     }
 
     pub(super) fn error(

@@ -8,6 +8,9 @@ const BASE: Duration = Duration::from_millis(400);
 /// The longest pause that we choose ourselves.
 const LONGEST: Duration = Duration::from_secs(20);
 
+/// So often a registry is tried again that has never answered; each time is some tries by itself.
+const FIRST_TRIES: u32 = 1;
+
 /// What a blob may spend on failures.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RetryBudget {
@@ -56,6 +59,12 @@ impl Patience {
         self.failures
     }
 
+    /// Whether it is time to give up on somebody who has never answered: their name or address is
+    /// wrong, far more often than that they are away.
+    pub(super) fn is_in_vain(&self, has_served: bool) -> bool {
+        !has_served && self.failures >= FIRST_TRIES
+    }
+
     /// Decides after a failure at `now` (since any fixed moment). `asked` is what the registry
     /// wants us to wait; `chance` is evenly spread over 0..1.
     pub(super) fn failed(
@@ -102,7 +111,10 @@ mod tests {
         assert!(pauses.windows(2).all(|pair| pair[0] <= pair[1]), "{pauses:?}");
         assert!(pauses.len() > 6 && pauses.iter().sum::<Duration>() <= s(60), "{pauses:?}");
         patience.progress();
+        assert!(!patience.is_in_vain(false));
         assert!(matches!(patience.failed(now, None, 0.0), Verdict::Again { .. }));
+        assert!(patience.is_in_vain(false), "who never answered is not waited for");
+        assert!(!patience.is_in_vain(true), "who went away is");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::{
     authorize::{Authorizer, Used},
     challenge,
     error::{self, Failed, Kind, RegistryError},
+    reach::Reach,
     token::{TokenClient, TokenError, is_loopback},
 };
 use crate::credential::{RegistryHost, Source};
@@ -11,11 +12,10 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use reqwest::{Certificate, redirect};
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -32,21 +32,6 @@ const MAX_REDIRECTS: usize = 5;
 const QUESTIONS: usize = 16;
 /// A registry that does not answer at first is asked again after these.
 const FIRST_PAUSES: [Duration; 2] = [Duration::from_millis(300), Duration::from_millis(1200)];
-
-/// How registries are reached. The same for all registries of one run.
-#[derive(Clone, Debug, Default)]
-pub struct Reach {
-    /// Registries that may be spoken to without TLS, or with a certificate that nobody vouches for.
-    pub insecure: BTreeSet<RegistryHost>,
-    /// Certificates of authorities beside the system's, in PEM, by the registry that they are for.
-    pub authorities: BTreeMap<RegistryHost, Vec<Vec<u8>>>,
-    /// The same, for every registry.
-    pub common_authorities: Vec<Vec<u8>>,
-    /// Where to read before the registry itself is asked: `host[:port]` or a URL.
-    pub mirrors: BTreeMap<RegistryHost, Vec<String>>,
-    /// Blobs that are sent to one registry at a time.
-    pub parallel: Option<usize>,
-}
 
 /// What was sent to one registry so far.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -66,6 +51,8 @@ pub struct Server {
     authorizer: Authorizer,
     requests: AtomicU64,
     bytes: Arc<AtomicU64>,
+    /// Whether it has answered a request, if only to refuse it.
+    has_served: AtomicBool,
     warnings: Mutex<Vec<String>>,
     questions: Semaphore,
     pub(super) transfers: Semaphore,
@@ -155,10 +142,11 @@ impl Server {
         host: RegistryHost,
         reach: Reach,
         source: Arc<dyn Source>,
-        tokens: TokenClient,
+        tokens: &TokenClient,
         user_agent: &str,
     ) -> Arc<Self> {
         let transfers = reach.parallel.unwrap_or(super::PARALLEL).max(1);
+        let tokens = tokens.trusting(reach.authorities_of(&host), reach.insecure.contains(&host));
         Arc::new(Self {
             authorizer: Authorizer::new(host.clone(), source, tokens),
             host,
@@ -167,6 +155,7 @@ impl Server {
             reached: OnceCell::new(),
             requests: AtomicU64::new(0),
             bytes: Arc::default(),
+            has_served: AtomicBool::new(false),
             warnings: Mutex::default(),
             questions: Semaphore::new(QUESTIONS),
             transfers: Semaphore::new(transfers),
@@ -191,6 +180,12 @@ impl Server {
     /// The warnings that came with its answers, each once.
     pub fn warnings(&self) -> Vec<String> {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it has answered a request so far. Who never did is not waited for as long as one that
+    /// went away in the middle of something.
+    pub(super) fn has_served(&self) -> bool {
+        self.has_served.load(Ordering::Relaxed)
     }
 
     /// Counts bytes that were handed to the network.
@@ -282,8 +277,16 @@ impl Server {
                     renewed = true;
                     continue;
                 }
-                return Err(self.refusal(&call, response).await);
+                let mut error = self.refusal(&call, response).await;
+                // One that has served us before without asking may only have had a bad moment.
+                let is_first = !better && !self.has_served();
+                if used.header().is_none() && is_first && matches!(error.kind, Kind::Unauthorized) {
+                    let (host, message) = (self.host.clone(), String::new());
+                    error.kind = Kind::Token(TokenError::NoCredentials { host, message });
+                }
+                return Err(error);
             }
+            self.has_served.store(true, Ordering::Relaxed);
             if status.is_redirection() && status != StatusCode::NOT_MODIFIED && again {
                 let to = response.headers().get(header::LOCATION).and_then(|to| to.to_str().ok());
                 if let Some(to) = to
@@ -428,10 +431,9 @@ impl Server {
         if plain {
             builder = builder.tls_certs_only([]);
         } else {
-            let own = self.reach.authorities.get(&self.host).into_iter().flatten();
             let mut certificates = Vec::new();
-            for pem in own.chain(&self.reach.common_authorities) {
-                let read = Certificate::from_pem_bundle(pem);
+            for pem in self.reach.authorities_of(&self.host) {
+                let read = Certificate::from_pem_bundle(&pem);
                 certificates.extend(read.map_err(|error| no_tls(error::causes(&error)))?);
             }
             if unchecked {

@@ -8,7 +8,7 @@ use super::{
 use crate::credential::{Credentials, Kind, Origin, RegistryHost, Secret};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, StatusCode, header};
-use reqwest::redirect;
+use reqwest::{Certificate, redirect};
 use serde::Deserialize;
 use std::{
     collections::HashMap,
@@ -75,12 +75,33 @@ pub struct TokenClient {
     /// Made when first needed: a build that asks no registry for a token needs no root
     /// certificates, and one that asks over plain HTTP does not either.
     clients: Arc<Mutex<HashMap<Way, reqwest::Client>>>,
+    trust: Arc<Trust>,
+}
+
+/// Whom to believe beside the system's authorities.
+#[derive(Debug, Default)]
+struct Trust {
+    /// Certificates of authorities, in PEM.
+    authorities: Vec<Vec<u8>>,
+    /// Nobody has to vouch.
+    unchecked: bool,
 }
 
 impl TokenClient {
     /// A client that calls itself `user_agent`.
     pub fn new(user_agent: &str) -> Self {
-        Self { user_agent: user_agent.into(), clients: Arc::default() }
+        Self { user_agent: user_agent.into(), clients: Arc::default(), trust: Arc::default() }
+    }
+
+    /// A client for one registry that also believes `authorities` (in PEM), or `unchecked` anybody: a
+    /// registry with an authority of its own has its token server beside it.
+    #[must_use]
+    pub(super) fn trusting(&self, authorities: Vec<Vec<u8>>, unchecked: bool) -> Self {
+        if authorities.is_empty() && !unchecked {
+            return self.clone();
+        }
+        let trust = Arc::new(Trust { authorities, unchecked });
+        Self { user_agent: self.user_agent.clone(), clients: Arc::default(), trust }
     }
 
     /// Gets a token; an anonymous one without credentials.
@@ -162,7 +183,7 @@ impl TokenClient {
         send(attempt, request, Some(credentials)).await
     }
 
-    pub(super) fn client(&self, url: &Url) -> Result<reqwest::Client, TokenError> {
+    fn client(&self, url: &Url) -> Result<reqwest::Client, TokenError> {
         let way = Way { local: is_loopback(url), plain: url.scheme() == "http" };
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&way) {
@@ -181,6 +202,18 @@ impl TokenClient {
         }
         if way.plain {
             builder = builder.tls_certs_only([]);
+        } else {
+            let no_tls = |error| TokenError::NoTls { cause: causes(&error) };
+            let mut certificates = Vec::new();
+            for pem in &self.trust.authorities {
+                certificates.extend(Certificate::from_pem_bundle(pem).map_err(no_tls)?);
+            }
+            if !certificates.is_empty() {
+                builder = builder.tls_certs_merge(certificates);
+            }
+            if self.trust.unchecked {
+                builder = builder.tls_danger_accept_invalid_certs(true);
+            }
         }
         let client =
             builder.build().map_err(|error| TokenError::NoTls { cause: causes(&error) })?;
@@ -329,7 +362,7 @@ pub(super) fn basic(credentials: &Credentials) -> Result<HeaderValue, TokenError
 }
 
 /// An `Authorization` header's value, which no log shows.
-pub(super) fn to_send(text: &[u8]) -> Result<HeaderValue, TokenError> {
+fn to_send(text: &[u8]) -> Result<HeaderValue, TokenError> {
     let mut value = HeaderValue::from_bytes(text).map_err(|_| TokenError::NotText)?;
     value.set_sensitive(true);
     Ok(value)
@@ -363,7 +396,7 @@ fn form(
 }
 
 /// An error with its causes, which reqwest does not print by itself.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
+fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

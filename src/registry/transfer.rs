@@ -115,6 +115,8 @@ struct Course {
     began: Instant,
     /// The furthest that the registry has confirmed.
     reached: u64,
+    /// Where the registry has answered before, to ask there if the next place leads astray.
+    proven: Option<Upload>,
     /// Bytes of the last body that was sent.
     last_body: u64,
     /// Whether it was the whole blob.
@@ -139,6 +141,7 @@ impl Transfer<'_> {
             patience: Patience::new(self.budget),
             began: Instant::now(),
             reached: 0,
+            proven: None,
             last_body: 0,
             last_whole: false,
             forgetful: false,
@@ -184,6 +187,7 @@ impl Transfer<'_> {
                         course.forgetful = true;
                     }
                     course.confirm(known.offset);
+                    course.proven = Some(upload);
                     Ok(State::Send(known))
                 }
                 Err(error) => Err((State::Ask(upload), error)),
@@ -207,6 +211,7 @@ impl Transfer<'_> {
                 Err(error) => tracing::debug!(%error, from, "no mount"),
             }
         }
+        course.proven = None;
         match self.repository.open_upload(None).await {
             Ok(Opened::Upload(upload)) => Ok(State::Send(upload)),
             Ok(Opened::Mounted) => Ok(State::Done(Outcome::Mounted)),
@@ -256,9 +261,16 @@ impl Transfer<'_> {
         match self.watch(part, &pulse, &upload, length, course).await {
             Ok(next) => {
                 course.confirm(next.offset);
+                course.proven = Some(upload);
                 Ok(State::Send(next))
             }
-            Err(error) => Err((State::Ask(upload), error)),
+            Err(error) => {
+                // It took the part, and says nonsense of where the next one goes.
+                if matches!(error.kind, Kind::Malformed) {
+                    course.proven = Some(upload.clone());
+                }
+                Err((State::Ask(upload), error))
+            }
         }
     }
 
@@ -366,6 +378,14 @@ impl Transfer<'_> {
         error: RegistryError,
         course: &mut Course,
     ) -> Result<State, RegistryError> {
+        let is_astray = matches!(
+            error.kind,
+            Kind::ForeignLocation | Kind::Malformed | Kind::Refused | Kind::UploadLost
+        );
+        if is_astray && let Some(proven) = course.proven.take() {
+            tracing::debug!(%error, "the upload is asked for where it was before");
+            return Ok(State::Ask(proven));
+        }
         let next = match &error.kind {
             // The token has ended; there is a new one now.
             Kind::Unauthorized if course.refusals < ODDITIES => {
@@ -395,8 +415,12 @@ impl Transfer<'_> {
                 }
             }
             Kind::RangeRefused | Kind::Source if course.odd() => resume,
-            Kind::Unreachable => resume,
-            _ if error.is_transient() => resume,
+            _ if error.is_away()
+                && course.patience.is_in_vain(self.repository.server().has_served()) =>
+            {
+                return Err(error);
+            }
+            _ if error.is_away() || error.is_transient() => resume,
             _ => return Err(error),
         };
         // What refuses large bodies does not always wait to say so: it may just hang up.

@@ -65,7 +65,13 @@ impl Repository {
     /// Asks how far an upload has come.
     pub(super) async fn ask_upload(&self, upload: &Upload) -> Result<Upload, RegistryError> {
         let call = self.call(Method::GET, upload.location.clone(), "ask for an upload");
-        let answer = self.server().send(call).await.map_err(lost)?;
+        let answer = self.server().send(call).await.map_err(|mut error| {
+            // Nothing was sent that could have been too large: what it holds is not what it told.
+            if matches!(error.kind, Kind::RangeRefused) {
+                error.kind = Kind::UploadLost;
+            }
+            lost(error)
+        })?;
         let offset = answer.header(header::RANGE).map(offset);
         let Some(Some(offset)) = offset else {
             let words = "it does not say how far the upload has come";

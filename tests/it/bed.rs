@@ -78,6 +78,16 @@ pub fn registry_second() -> &'static str {
     part("BK_SYNC_TEST_REGISTRY_SECOND")
 }
 
+/// The access log of [`registry`].
+pub fn registry_log() -> &'static Path {
+    Path::new(part("BK_SYNC_TEST_REGISTRY_LOG"))
+}
+
+/// The access log of [`registry_second`].
+pub fn registry_second_log() -> &'static Path {
+    Path::new(part("BK_SYNC_TEST_REGISTRY_SECOND_LOG"))
+}
+
 /// The kubeconfig of the cluster's administrator, with all that it needs inside.
 pub fn kubeconfig() -> &'static Path {
     Path::new(part("BK_SYNC_TEST_KUBECONFIG"))

@@ -59,15 +59,17 @@ pub(super) const CODES: &[Explanation] = &[
         code: "PUSH_UNREACHABLE",
         exits: &[Exit::Push],
         title: "the registry could not be reached",
-        meaning: "The image is built, and the registry of its tag does not answer.",
+        meaning: "The image is built, and the registry of its tag does not answer. One that never did \
+                  is tried for some seconds; one that went away in the middle of a push, for the whole \
+                  retry budget.",
         reasons: &[
             "The name of the registry is wrong, or it is down.",
             "The builder pushes, and the builder does not get there, though this machine might.",
             "The registry speaks plain http, and https was tried.",
         ],
         remedies: &[
-            "See whether that address can be reached from the builder.",
-            "Build again when it can: what was built is cached.",
+            "See whether that address can be reached, from the builder too where it pushes.",
+            "Then go on with `bk-sync push --resume`: what was built is held.",
         ],
     },
     Explanation {

@@ -9,21 +9,20 @@ use crate::{
     registry::{BlobSource, ByteStream, MAX_MANIFEST, SourceError, digest, whole},
 };
 use bytes::Bytes;
-use futures::{StreamExt as _, future::BoxFuture};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, Read as _, Seek as _, SeekFrom},
+    io::{self, Read, Seek as _, SeekFrom},
     path::{Component, Path, PathBuf},
 };
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
-use tokio_util::io::ReaderStream;
 
 /// Bytes that are read at a time.
 const CHUNK: usize = 512 << 10;
+const CHUNK_LENGTH: u64 = 512 << 10;
 /// The file that makes a directory a layout.
 const INDEX: &str = "index.json";
 /// The file that `docker save` lists its images in.
@@ -387,17 +386,40 @@ impl BlobSource for ImageFiles {
                     (path.clone(), place.0, place.1)
                 }
             };
-            let mut file = tokio::fs::File::open(&path).await.map_err(|error| missing(&error))?;
             let from = start.saturating_add(offset);
-            file.seek(SeekFrom::Start(from)).await.map_err(|error| missing(&error))?;
+            let open = move || {
+                let mut file = File::open(&path)?;
+                file.seek(SeekFrom::Start(from))?;
+                Ok(file.take(length.saturating_sub(offset)))
+            };
+            let rest = blocking(open).await.map_err(|error| missing(&error))?;
             let name = digest.to_owned();
-            let rest = file.take(length.saturating_sub(offset));
-            let stream = ReaderStream::with_capacity(rest, CHUNK).map(move |chunk| {
-                chunk.map_err(|error| SourceError::new(format!("reading `{name}`: {error}")))
-            });
+            let stream = chunks(rest)
+                .map_err(move |error| SourceError::new(format!("reading `{name}`: {error}")));
             Ok(stream.boxed())
         })
     }
+}
+
+/// What is left of a file, in pieces that are each read straight into the memory that is sent: the bytes
+/// of a large image are not copied once more on their way.
+fn chunks(rest: io::Take<File>) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    stream::try_unfold(rest, async |mut rest| {
+        let read = move || {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            Read::take(&mut rest, CHUNK_LENGTH).read_to_end(&mut chunk)?;
+            Ok((Bytes::from(chunk), rest))
+        };
+        let (chunk, rest) = blocking(read).await?;
+        Ok((!chunk.is_empty()).then_some((chunk, rest)))
+    })
+}
+
+/// Work with files, where it holds up nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 #[cfg(test)]

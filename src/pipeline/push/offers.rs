@@ -98,7 +98,10 @@ impl Offers {
     /// Starts the delivery of a blob that only the builder's exporter can give. None where the
     /// blob is in place before a byte of it was needed.
     async fn stream(&self, blob: &OfferedBlob) -> Option<Box<dyn BlobSink>> {
-        let repository = self.0.repositories.first()?.clone();
+        let Some(repository) = self.0.repositories.first().cloned() else {
+            // It goes nowhere yet; read to its end, the builder has it when it does.
+            return Some(Box::new(Stream(None)));
+        };
         let (chunks, receiver) = mpsc::channel(QUEUE);
         let (opened, opens) = oneshot::channel();
         let source = FirstPass {

@@ -158,6 +158,11 @@ impl Job<'_> {
         }
     }
 
+    /// Only notes the push, to be gone on with; its id, where it could be noted.
+    pub(crate) fn hold(self) -> Option<String> {
+        self.note().then_some(self.held.id)
+    }
+
     async fn push(&self) -> Result<Pushed, Error> {
         let reference = self.held.references.first().map(String::as_str);
         let graph = Graph::load(&self.held.root(), self.source).await;

@@ -93,8 +93,7 @@ fn a_refused_push_is_exit_17_before_any_step_and_says_who_refused() {
             assert!(error["message"].as_str().unwrap().contains(registry), "{error}");
         }
         let nowhere = format!("127.0.0.1:1/solve/{mark}");
-        let head = ["--retry-budget", "2s", "--format", "json"];
-        let more = [&head[..], &["-t", &nowhere, "--push", "."]].concat();
+        let more = ["--format", "json", "-t", &nowhere, "--push", "."];
         let ran = place.run(&super::arguments(builder, &more));
         assert_eq!(ran.code, Some(12), "{builder:?} {ran:?}");
         assert_eq!(ran.json()["error"]["code"], "PUSH_UNREACHABLE", "{builder:?}");

@@ -20,7 +20,11 @@ pub struct Layout {
 }
 
 fn named(bytes: &[u8]) -> String {
-    let hex: Vec<String> = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(hash: &[u8]) -> String {
+    let hex: Vec<String> = hash.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{}", hex.concat())
 }
 
@@ -32,27 +36,42 @@ fn store(path: &Path, bytes: &[u8]) -> (String, u64) {
     (digest, bytes.len() as u64)
 }
 
-/// Layers of noise, of these sizes, each with a seed of its own.
+/// A layer of about `size` bytes: one file of noise in a tar archive, in gzip that does not try to make it
+/// smaller. With the digest of the archive.
+fn noise(seed: u64, size: usize) -> (Vec<u8>, String) {
+    let mut bytes = vec![0; size];
+    SmallRng::seed_from_u64(seed).fill_bytes(&mut bytes);
+    let mut header = tar::Header::new_gnu();
+    header.set_size(size as u64);
+    header.set_mode(0o644);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_data(&mut header, format!("noise-{seed}"), &*bytes).unwrap();
+    let archive = archive.into_inner().unwrap();
+    let mut packed =
+        flate2::GzBuilder::new().write(Vec::with_capacity(size), flate2::Compression::none());
+    packed.write_all(&archive).unwrap();
+    (packed.finish().unwrap(), named(&archive))
+}
+
+/// Layers of noise, of about these sizes, each with a seed of its own.
 pub fn layout(path: &Path, layers: &[(u64, usize)]) -> Layout {
-    let mut blobs = Vec::new();
+    let (mut blobs, mut unpacked) = (Vec::new(), Vec::new());
     for (seed, size) in layers {
-        let mut bytes = vec![0; *size];
-        SmallRng::seed_from_u64(*seed).fill_bytes(&mut bytes);
+        let (bytes, archive) = noise(*seed, *size);
         blobs.push(store(path, &bytes));
+        unpacked.push(archive);
     }
     let config = json!({
         "architecture": "arm64",
         "os": "linux",
-        "rootfs": {
-            "type": "layers",
-            "diff_ids": blobs.iter().map(|(digest, _)| digest).collect::<Vec<_>>(),
-        },
+        "config": {},
+        "rootfs": { "type": "layers", "diff_ids": unpacked },
     });
     let config = store(path, config.to_string().as_bytes());
     let entry = |(digest, size): &(String, u64), kind: &str| -> Value {
         json!({ "mediaType": kind, "digest": digest, "size": size })
     };
-    let layer = "application/vnd.oci.image.layer.v1.tar";
+    let layer = "application/vnd.oci.image.layer.v1.tar+gzip";
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -68,6 +87,32 @@ pub fn layout(path: &Path, layers: &[(u64, usize)]) -> Layout {
     fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
     blobs.push(config);
     Layout { path: path.to_owned(), digest: manifest.0, blobs }
+}
+
+impl Layout {
+    /// The same image, which says that it is about `subject`.
+    pub fn about(self, subject: &Self, kind: &str) -> Self {
+        let of = |image: &Self| image.path.join("blobs").join(image.digest.replace(':', "/"));
+        let manifest = fs::read(of(&self)).unwrap();
+        let mut manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        manifest["artifactType"] = json!(format!("application/vnd.example.{kind}"));
+        manifest["subject"] = json!({
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": subject.digest,
+            "size": fs::metadata(of(subject)).unwrap().len(),
+        });
+        let (digest, size) = store(&self.path, manifest.to_string().as_bytes());
+        let index = json!({
+            "schemaVersion": 2,
+            "manifests": [{
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "digest": digest,
+                "size": size,
+            }],
+        });
+        fs::write(self.path.join("index.json"), index.to_string()).unwrap();
+        Self { digest, ..self }
+    }
 }
 
 /// Packs a layout into an archive.
@@ -97,14 +142,33 @@ impl Reader {
 
     fn get(&self, path: &str) -> Option<Vec<u8>> {
         self.runtime.block_on(async {
-            let url = format!("{}/v2/{path}", self.base);
-            let request = self.client.get(url);
-            let accept = "application/vnd.oci.image.manifest.v1+json, \
-                          application/vnd.oci.image.index.v1+json";
-            let response = request.header("accept", accept).send().await.expect("an answer");
+            let response = self.ask(path).await;
             let found = response.status().is_success();
             let bytes = response.bytes().await.expect("a body");
             found.then(|| bytes.to_vec())
+        })
+    }
+
+    async fn ask(&self, path: &str) -> reqwest::Response {
+        let url = format!("{}/v2/{path}", self.base);
+        let accept = "application/vnd.oci.image.manifest.v1+json, \
+                      application/vnd.oci.image.index.v1+json";
+        self.client.get(url).header("accept", accept).send().await.expect("an answer")
+    }
+
+    /// Digest and length of a blob, which may be large.
+    fn blob(&self, repository: &str, digest: &str) -> Option<(String, u64)> {
+        self.runtime.block_on(async {
+            let mut response = self.ask(&format!("{repository}/blobs/{digest}")).await;
+            if !response.status().is_success() {
+                return None;
+            }
+            let (mut hash, mut length) = (Sha256::new(), 0);
+            while let Some(chunk) = response.chunk().await.expect("a body") {
+                hash.update(&chunk);
+                length += chunk.len() as u64;
+            }
+            Some((hex(&hash.finalize()), length))
         })
     }
 
@@ -113,9 +177,9 @@ impl Reader {
         let manifest = self.get(&format!("{repository}/manifests/{tag}")).expect("the tag");
         assert_eq!(named(&manifest), image.digest, "{repository}:{tag}");
         for (digest, size) in &image.blobs {
-            let blob = self.get(&format!("{repository}/blobs/{digest}"));
+            let blob = self.blob(repository, digest);
             let blob = blob.unwrap_or_else(|| panic!("{repository} lacks {digest}"));
-            assert_eq!((named(&blob), blob.len() as u64), (digest.clone(), *size), "{repository}");
+            assert_eq!(blob, (digest.clone(), *size), "{repository}");
         }
     }
 

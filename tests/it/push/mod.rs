@@ -2,10 +2,15 @@
 
 mod alone;
 mod builds;
+mod encrypted;
 mod faults;
 mod image;
+mod mirrors;
 mod proxy;
+mod registries;
+mod resume;
 mod secrecy;
+mod trial;
 
 use crate::bed;
 use crate::command::{Said, Stranger, run};

@@ -2,11 +2,14 @@
 //! plan says so.
 
 use bytes::Bytes;
-use futures::StreamExt as _;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
-use hyper::body::{Frame, Incoming};
-use hyper_util::rt::TokioIo;
+use hyper::{
+    body::{Frame, Incoming},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ServerConfig;
 use std::{
     io,
     net::SocketAddr,
@@ -14,9 +17,11 @@ use std::{
     time::Duration,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpSocket, TcpStream},
     sync::mpsc,
 };
+use tokio_rustls::TlsAcceptor;
 
 /// What goes wrong with one request.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +40,8 @@ pub enum Fault {
     Slow(u64, u64),
     /// The answer's `Location` leads elsewhere.
     Location(String),
+    /// Nothing goes wrong, but the answer has a header more.
+    Header(&'static str, &'static str),
 }
 
 /// A request as a plan sees it.
@@ -46,8 +53,6 @@ pub struct Asked {
     pub path: String,
     /// The body's length, where it is said.
     pub length: u64,
-    /// Requests of this method before it.
-    pub before: usize,
 }
 
 /// A request that went through.
@@ -59,6 +64,10 @@ pub struct Seen {
     pub path: String,
     /// Bytes of the body that the registry was given.
     pub bytes: u64,
+    /// Bytes of the body that came from the client.
+    pub received: u64,
+    /// The protocol that it came with.
+    pub version: Version,
     /// The answer's status; none where none was given.
     pub status: Option<u16>,
     /// What went wrong with it.
@@ -116,6 +125,24 @@ impl Proxy {
         delay: Duration,
         plan: impl FnMut(&Asked) -> Option<Fault> + Send + 'static,
     ) -> Self {
+        Self::listen(upstream, delay, None, plan)
+    }
+
+    /// The same behind TLS; what protocols are offered is the matter of `tls`.
+    pub fn encrypted(
+        upstream: &str,
+        tls: ServerConfig,
+        plan: impl FnMut(&Asked) -> Option<Fault> + Send + 'static,
+    ) -> Self {
+        Self::listen(upstream, Duration::ZERO, Some(TlsAcceptor::from(Arc::new(tls))), plan)
+    }
+
+    fn listen(
+        upstream: &str,
+        delay: Duration,
+        tls: Option<TlsAcceptor>,
+        plan: impl FnMut(&Asked) -> Option<Fault> + Send + 'static,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -138,18 +165,13 @@ impl Proxy {
         let address = listener.local_addr().unwrap().to_string();
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let inner = inner.clone();
+                let (inner, tls) = (inner.clone(), tls.clone());
                 tokio::spawn(async move {
-                    let service = hyper::service::service_fn(move |request| {
-                        let inner = inner.clone();
-                        async move { inner.pass(request).await }
-                    });
-                    let connection = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service);
-                    // A connection that a plan has cut ends with an error.
-                    if let Err(error) = connection.await {
-                        tracing::debug!(%error, "cut");
-                    }
+                    let Some(tls) = tls else { return inner.serve(stream, false).await };
+                    // Who does not trust us ends here.
+                    let Ok(stream) = tls.accept(stream).await else { return };
+                    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                    inner.serve(stream, is_http2).await;
                 });
             }
         });
@@ -176,6 +198,28 @@ fn full(text: &str) -> Body {
 }
 
 impl Inner {
+    async fn serve(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        is_http2: bool,
+    ) {
+        let service = service_fn(move |request| {
+            let inner = self.clone();
+            async move { inner.pass(request).await }
+        });
+        let stream = TokioIo::new(stream);
+        let served = if is_http2 {
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            server.serve_connection(stream, service).await
+        } else {
+            hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await
+        };
+        // A connection that a plan has cut ends with an error.
+        if let Err(error) = served {
+            tracing::debug!(%error, "cut");
+        }
+    }
+
     async fn pass(self, request: Request<Incoming>) -> Result<Response<Body>, io::Error> {
         tokio::time::sleep(self.delay).await;
         let path = request.uri().path_and_query().unwrap().to_string();
@@ -186,13 +230,14 @@ impl Inner {
             .unwrap_or(0);
         let (at, fault) = {
             let mut seen = self.seen.lock().unwrap();
-            let before = seen.iter().filter(|one| one.method == *request.method()).count();
-            let asked = Asked { method: request.method().clone(), path, length, before };
+            let asked = Asked { method: request.method().clone(), path, length };
             let fault = (self.plan.lock().unwrap())(&asked);
             seen.push(Seen {
                 method: asked.method,
                 path: asked.path,
                 bytes: 0,
+                received: 0,
+                version: request.version(),
                 status: None,
                 fault: fault.clone(),
                 authorized: request.headers().contains_key(header::AUTHORIZATION),
@@ -214,7 +259,15 @@ impl Inner {
         fault: Option<Fault>,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, io::Error> {
-        let (parts, mut body) = request.into_parts();
+        let (mut parts, mut body) = request.into_parts();
+        // The registry is spoken to in HTTP/1.1, which names the host elsewhere than HTTP/2.
+        if let Some(authority) = parts.uri.authority() {
+            let host = HeaderValue::from_str(authority.as_str()).unwrap();
+            parts.headers.insert(header::HOST, host);
+            let path = parts.uri.path_and_query().unwrap().as_str();
+            parts.uri = path.parse::<Uri>().unwrap();
+        }
+        parts.version = Version::HTTP_11;
         let refuse = |status: u16, headers: &[(&'static str, String)]| {
             let mut response = Response::builder().status(status);
             for (name, value) in headers {
@@ -228,7 +281,9 @@ impl Inner {
                 let mut left = *after;
                 while left > 0 {
                     let Some(Ok(frame)) = body.frame().await else { break };
-                    left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len) as u64);
+                    let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+                    self.count(at, length, 0);
+                    left = left.saturating_sub(length);
                 }
                 return refuse(*status, &[]);
             }
@@ -250,6 +305,7 @@ impl Inner {
         while sent < limit {
             let Some(frame) = body.frame().await else { break };
             let mut data = frame.map_err(broken)?.into_data().unwrap_or_default();
+            let received = data.len() as u64;
             data.truncate(usize::try_from(limit - sent).unwrap_or(usize::MAX));
             sent += data.len() as u64;
             if let Some(Fault::Slow(after, rate)) = fault
@@ -258,9 +314,7 @@ impl Inner {
                 let pause = data.len() as u64 * 1000 / rate;
                 tokio::time::sleep(Duration::from_millis(pause)).await;
             }
-            if let Some(seen) = self.seen.lock().unwrap().get_mut(at) {
-                seen.bytes = sent;
-            }
+            self.count(at, received, data.len() as u64);
             if chunks.send(Ok(Frame::data(data))).await.is_err() {
                 break;
             }
@@ -275,7 +329,10 @@ impl Inner {
             Some(Fault::Truncate(_)) => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 connection.abort();
-                while let Some(Ok(_)) = body.frame().await {}
+                // What stands before a registry often takes all of a body before it says so.
+                while let Some(Ok(frame)) = body.frame().await {
+                    self.count(at, frame.data_ref().map_or(0, Bytes::len) as u64, 0);
+                }
                 return refuse(502, &[]);
             }
             _ => drop(chunks),
@@ -293,9 +350,22 @@ impl Inner {
         {
             parts.headers.insert(header::LOCATION, to.parse().unwrap());
         }
+        if let Some(Fault::Header(name, value)) = &fault {
+            parts.headers.append(*name, HeaderValue::from_static(value));
+        }
         parts.headers = hop_by_hop(parts.headers);
         let body = body.map_err(broken).boxed();
         Ok(Response::from_parts(parts, body))
+    }
+}
+
+impl Inner {
+    /// Counts bytes that came from the client, and those that the registry was given.
+    fn count(&self, at: usize, received: u64, given: u64) {
+        if let Some(seen) = self.seen.lock().unwrap().get_mut(at) {
+            seen.received += received;
+            seen.bytes += given;
+        }
     }
 }
 
@@ -313,56 +383,4 @@ fn broken(error: hyper::Error) -> io::Error {
 /// to a stranger.
 pub fn stranger() -> Proxy {
     Proxy::start("127.0.0.1:9", |_| Some(Fault::StatusWith(404, Vec::new())))
-}
-
-#[test]
-fn the_proxy_passes_on_what_it_is_not_told_to_break() {
-    let registry = crate::bed::registry();
-    let proxy = Proxy::start(registry, |asked| {
-        (asked.before == 1).then(|| Fault::StatusWith(503, vec![("retry-after", "7".to_owned())]))
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        for expected in [StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE, StatusCode::OK] {
-            let stream = TcpStream::connect(&proxy.address).await.unwrap();
-            let (mut sender, connection) =
-                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-            let connection = tokio::spawn(connection);
-            let request = Request::builder()
-                .uri("/v2/")
-                .header(header::HOST, &proxy.address)
-                .body(full(""))
-                .unwrap();
-            let response = sender.send_request(request).await.unwrap();
-            assert_eq!(response.status(), expected);
-            let chunks: Vec<_> = response.into_body().into_data_stream().collect().await;
-            drop(chunks);
-            connection.abort();
-        }
-    });
-    let statuses: Vec<_> = proxy.seen().iter().map(|seen| seen.status).collect();
-    assert_eq!(statuses, [Some(200), Some(503), Some(200)]);
-}
-
-/// A tool of `bench/push.sh`: listens until the file with its address is gone.
-#[test]
-#[ignore = "no test, but the proxy of bench/push.sh"]
-#[expect(clippy::disallowed_methods, reason = "the bench's knobs are no settings of the program")]
-fn for_the_bench() {
-    use rand::Rng as _;
-    let kind = std::env::var("BK_SYNC_BENCH_PROXY").expect("late or cutting");
-    let file = std::env::var("BK_SYNC_BENCH_ADDRESS").expect("a file for the address");
-    let (delay, is_cutting) = match kind.as_str() {
-        "late" => (Duration::from_millis(80), false),
-        _ => (Duration::ZERO, true),
-    };
-    let proxy = Proxy::with_delay(crate::bed::registry(), delay, move |asked| {
-        let mut chance = rand::rng();
-        (is_cutting && chance.random_range(0..100) == 0)
-            .then(|| Fault::Cut(chance.random_range(0..=asked.length)))
-    });
-    std::fs::write(&file, &proxy.address).expect("the address is written");
-    while std::path::Path::new(&file).exists() {
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }

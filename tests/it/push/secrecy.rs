@@ -1,9 +1,14 @@
 //! What a push leaves behind: nothing but what is in our state directory, and no secret anywhere.
 
-use super::image::layout;
+use super::{
+    image::layout,
+    proxy::{Fault, Proxy},
+};
 use crate::bed;
-use crate::command::{Stranger, run, unique};
-use std::{collections::BTreeSet, fs, path::Path};
+use crate::command::{Stranger, run, succeed, unique};
+use std::{
+    collections::BTreeSet, fs, os::unix::process::ExitStatusExt as _, path::Path, time::Duration,
+};
 
 /// Paths that a trace shows to be opened for writing, made, renamed or removed.
 fn written(trace: &str) -> BTreeSet<String> {
@@ -80,6 +85,48 @@ fn a_push_writes_nothing_but_its_note_and_shows_no_secret() {
     for file in files {
         let text = String::from_utf8_lossy(&fs::read(&file).unwrap()).into_owned();
         assert!(!text.contains(password) && !text.contains("eyJ"), "{}", file.display());
+    }
+}
+
+/// A process that ends badly in the middle of a push leaves no image of its memory behind, also where the
+/// user's shell allows that.
+#[test]
+fn a_push_that_crashes_leaves_no_core() {
+    let stranger = Stranger::new();
+    layout(&stranger.join("image"), &[(1, 2 << 20)]);
+    let proxy = Proxy::start(bed::registry_basic(), |asked| {
+        (asked.length > 1 << 20).then_some(Fault::Slow(1 << 20, 1 << 18))
+    });
+    let (user, password) = bed::user();
+    let mut child = stranger
+        .command("/bin/sh")
+        .args(["-c", "ulimit -c unlimited; exec \"$0\" \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_bk-sync"))
+        .args(["push", "-q", "image", &format!("{}/push/{}:v1", proxy.address, unique("core"))])
+        .env("BK_SYNC_REGISTRY_USERNAME", user)
+        .env("BK_SYNC_REGISTRY_PASSWORD", password)
+        .spawn()
+        .unwrap();
+    while !proxy.seen().iter().any(|one| one.bytes > 1 << 20) {
+        assert!(child.try_wait().unwrap().is_none(), "it ended early: {:?}", proxy.seen());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let limits = fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    let abort = succeed(
+        stranger.command("/bin/sh").args(["-c", "kill -ABRT \"$0\""]).arg(child.id().to_string()),
+    );
+    assert!(abort.stderr.is_empty(), "{}", abort.stderr);
+    let status = child.wait().unwrap();
+    assert_eq!(status.signal(), Some(6), "{status}");
+    assert!(!status.core_dumped(), "{status}");
+    let mut files = Vec::new();
+    every_file(stranger.path(), &mut files);
+    for file in files {
+        let bytes = fs::read(&file).unwrap();
+        let holds = bytes.windows(password.len()).any(|window| window == password.as_bytes());
+        assert!(!holds, "{}", file.display());
     }
 }
 

@@ -1,0 +1,114 @@
+//! Uploads that are cut go on where the registry says they stopped: before a real registry that keeps
+//! them (distribution 3), counted at the proxy in between.
+
+use super::{
+    image::{Layout, Reader, layout},
+    proxy::{Asked, Fault, Proxy, Seen},
+    result,
+};
+use crate::bed;
+use crate::command::{Stranger, run, succeed, unique};
+use http::Method;
+use std::time::{Duration, Instant};
+
+/// What a cut may cost.
+const LOSS: u64 = 4 << 20;
+const LARGE: usize = 24 << 20;
+
+/// Pushes one large layer and a small one through a proxy with `plan`, and insists on the content.
+fn pushed(
+    plan: impl FnMut(&Asked) -> Option<Fault> + Send + 'static,
+) -> (Vec<Seen>, Layout, String) {
+    let stranger = Stranger::new();
+    let seed = rand::random::<u64>() >> 1;
+    let image = layout(&stranger.join("image"), &[(seed, LARGE), (seed + 1, 1000)]);
+    let name = unique("goes-on");
+    let proxy = Proxy::start(bed::registry_second(), plan);
+    let reference = format!("{}/push/{name}:v1", proxy.address);
+    let said =
+        succeed(stranger.bk_sync().args(["push", "image", &reference, "--progress", "plain"]));
+    Reader::new(bed::registry_second()).holds(&format!("push/{name}"), "v1", &image);
+    (proxy.seen(), image, said.stderr)
+}
+
+/// Fails the first bodies that are larger than 1 MiB, one after the other.
+fn in_turn(faults: Vec<Fault>) -> impl FnMut(&Asked) -> Option<Fault> + Send + 'static {
+    let mut faults = faults.into_iter();
+    move |asked| if asked.length > 1 << 20 { faults.next() } else { None }
+}
+
+/// Bytes of the uploads that came from the client, and that the registry was given.
+fn traffic(seen: &[Seen]) -> (u64, u64) {
+    let uploads = seen.iter().filter(|one| one.is_upload());
+    uploads.fold((0, 0), |(received, given), one| (received + one.received, given + one.bytes))
+}
+
+#[test]
+fn only_the_rest_is_sent_after_a_cut() {
+    let cuts = vec![Fault::Cut(9 << 20), Fault::Cut(7 << 20), Fault::Cut(3 << 20)];
+    let (seen, image, told) = pushed(in_turn(cuts));
+    let needed: u64 = image.blobs.iter().map(|(_, size)| size).sum();
+    let (received, given) = traffic(&seen);
+    assert!(given >= needed && given - needed <= 3 * LOSS, "{given} of {needed}: {seen:?}");
+    assert!(received - needed <= 3 * LOSS, "{received} of {needed}: {seen:?}");
+    // One upload from its beginning to its end, asked for after each cut.
+    let mut uploads: Vec<&str> = seen
+        .iter()
+        .filter(|one| one.is_upload() && one.bytes > 1 << 20)
+        .filter_map(|one| one.path.split('?').next())
+        .collect();
+    uploads.dedup();
+    assert_eq!(uploads.len(), 1, "{seen:?}");
+    let asked = seen.iter().filter(|one| one.method == Method::GET && one.is_upload());
+    assert!(asked.count() >= 3, "{seen:?}");
+    assert!(told.contains("retry budget left"), "{told}");
+}
+
+#[test]
+fn what_the_registry_says_of_the_next_place_need_not_be_true() {
+    for wrong in
+        ["http://127.0.0.1:1/v2/x/blobs/uploads/1", "/v2/elsewhere/blobs/uploads/1", "http://["]
+    {
+        let faults = vec![Fault::Location(wrong.to_owned())];
+        let (seen, image, _) = pushed(in_turn(faults));
+        let needed: u64 = image.blobs.iter().map(|(_, size)| size).sum();
+        assert_eq!(traffic(&seen), (needed, needed), "no byte twice: {wrong} {seen:?}");
+    }
+}
+
+/// The first thing that a registry is asked is never answered: a wrong name, most likely.
+#[test]
+fn a_registry_that_never_answered_is_not_waited_for() {
+    let stranger = Stranger::new();
+    layout(&stranger.join("image"), &[(1, 1000)]);
+    for nowhere in ["127.0.0.1:1/a:1", "registry.invalid/a:1"] {
+        let began = Instant::now();
+        let said = run(stranger.bk_sync().args(["push", "image", nowhere, "--format", "json"]));
+        assert_eq!(said.code, 12, "{nowhere}: {}", said.stdout);
+        assert!(said.stdout.contains("PUSH_UNREACHABLE"), "{nowhere}: {}", said.stdout);
+        assert!(began.elapsed() < Duration::from_secs(25), "{nowhere}: {:?}", began.elapsed());
+    }
+}
+
+/// The network goes away in the middle of a push, for longer than a wrong name is tried.
+#[test]
+fn a_registry_that_went_away_is_waited_for() {
+    let stranger = Stranger::new();
+    let seed = rand::random::<u64>() >> 1;
+    let image = layout(&stranger.join("image"), &[(seed, 3 << 20), (seed + 1, 1000)]);
+    let name = unique("away");
+    let began = Instant::now();
+    let mut ill_since = None;
+    let proxy = Proxy::start(bed::registry_second(), move |asked| {
+        if asked.path.contains("/blobs/") {
+            ill_since.get_or_insert(began.elapsed());
+        }
+        let is_ill =
+            ill_since.is_some_and(|since| began.elapsed() < since + Duration::from_secs(8));
+        is_ill.then_some(Fault::Cut(0))
+    });
+    let reference = format!("{}/push/{name}:v1", proxy.address);
+    let pushed = result(stranger.bk_sync().args(["push", "image", &reference]));
+    assert_eq!(pushed["push"]["blobs"]["uploaded"], 3, "{pushed}");
+    Reader::new(bed::registry_second()).holds(&format!("push/{name}"), "v1", &image);
+}
