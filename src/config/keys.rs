@@ -216,7 +216,14 @@ const KEYS: &[Key] = &[
     ),
     key(
         "deploy",
-        Kind::Table(&[key("deadlines", Kind::Table(DEADLINES), "How long each stage may take.")]),
+        Kind::Table(&[
+            key("deadlines", Kind::Table(DEADLINES), "How long each stage may take."),
+            key(
+                "free_disk",
+                Kind::Text,
+                "What a builder on this machine must have free before a build, such as `2g`.",
+            ),
+        ]),
         "What holds for a deploy as a whole.",
     ),
     key(

@@ -10,6 +10,7 @@ use crate::{
     buildkit::session::RegistryAuth as _,
     credential::RegistryHost,
     event::{Event, Events, Warning},
+    image::reference::Reference,
     registry::probe::ProbeError,
 };
 use futures::future::{BoxFuture, try_join_all};
@@ -29,9 +30,23 @@ pub(super) fn check<'a>(
     state: Option<&Path>,
 ) -> BoxFuture<'a, Result<(), Box<PushFailure>>> {
     let names = outputs.names.iter().filter(|_| outputs.push != Push::None);
+    let state = state.filter(|_| outputs.push == Push::Client);
+    names_allowed(names, login, events, state)
+}
+
+/// The same for images that will have these names.
+///
+/// # Errors
+/// As [`check`].
+pub(super) fn names_allowed<'a, 'n>(
+    names: impl Iterator<Item = &'n Reference>,
+    login: &'a Login,
+    events: &'a Events,
+    state: Option<&Path>,
+) -> BoxFuture<'a, Result<(), Box<PushFailure>>> {
     let repositories: BTreeSet<(RegistryHost, String)> =
         names.map(|name| (RegistryHost::new(name.domain()), name.path().to_owned())).collect();
-    let places = state.filter(|_| outputs.push == Push::Client).map(read_places);
+    let places = state.map(read_places);
     Box::pin(async move {
         let places = places.as_ref();
         let asked = repositories.iter().map(|(host, path)| async move {

@@ -29,6 +29,8 @@ pub struct SyncPlan {
     pub hooks: Vec<HookPlan>,
     /// How long each stage may take, in seconds.
     pub deadlines: BTreeMap<SyncStage, u64>,
+    /// What a builder on this machine must have free before a build, in bytes.
+    pub free_disk: u64,
     /// Each value that was chosen, and who chose it.
     pub settings: Vec<Choice>,
     /// Build arguments that hold variables of the environment, as the file has them: their values
@@ -137,7 +139,7 @@ impl SyncPlan {
             Some(rollout) => format!(
                 "look at config, checkout, builder, registry, {} and {}",
                 rollout.place(),
-                "its cluster"
+                if self.checks.is_empty() { "its cluster" } else { "its cluster, and at what the checks need" }
             ),
             None => "look at config, checkout, builder and registry".to_owned(),
         };

@@ -175,7 +175,7 @@ pub(super) const CODES: &[Explanation] = &[
     },
     Explanation {
         code: "EMULATION_MISSING",
-        exits: &[Exit::Build],
+        exits: &[Exit::Build, Exit::Preflight],
         title: "a step is for a platform that the builder cannot run",
         meaning: "A `RUN` step started a program of another processor architecture than the builder has, and nothing there emulates it.",
         reasons: &[

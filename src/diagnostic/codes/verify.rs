@@ -120,7 +120,7 @@ pub(super) const CODES: &[Explanation] = &[
     },
     Explanation {
         code: "INNGEST_SERVER_SILENT",
-        exits: &[Exit::Verify],
+        exits: &[Exit::Verify, Exit::Preflight],
         title: "the Inngest server gave no answer",
         meaning: "It cannot be reached, refuses, or answers something else.",
         reasons: &["The address is wrong, or it wants the signing key."],
