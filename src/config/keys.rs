@@ -184,6 +184,11 @@ const KEYS: &[Key] = &[
                     key("indexes", Kind::Texts, "Source files (globs) that list functions."),
                     key("sources", Kind::Texts, "Source files (globs) that define functions."),
                     key(
+                        "running",
+                        Kind::Choice(&["report", "refuse"]),
+                        "What becomes of a deploy while runs of the app go on.",
+                    ),
+                    key(
                         "cron_age",
                         Kind::Number(1, 1000),
                         "How old a cron's last completed run may be, in its cadences.",

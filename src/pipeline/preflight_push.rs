@@ -30,22 +30,25 @@ pub(super) fn check<'a>(
     state: Option<&Path>,
 ) -> BoxFuture<'a, Result<(), Box<PushFailure>>> {
     let names = outputs.names.iter().filter(|_| outputs.push != Push::None);
+    let names: Vec<&Reference> = names.collect();
     let state = state.filter(|_| outputs.push == Push::Client);
-    names_allowed(names, login, events, state)
+    names_allowed(&names, login, events, state)
 }
 
 /// The same for images that will have these names.
 ///
 /// # Errors
 /// As [`check`].
-pub(super) fn names_allowed<'a, 'n>(
-    names: impl Iterator<Item = &'n Reference>,
+pub(super) fn names_allowed<'a>(
+    names: &[&Reference],
     login: &'a Login,
     events: &'a Events,
     state: Option<&Path>,
 ) -> BoxFuture<'a, Result<(), Box<PushFailure>>> {
-    let repositories: BTreeSet<(RegistryHost, String)> =
-        names.map(|name| (RegistryHost::new(name.domain()), name.path().to_owned())).collect();
+    let repositories: BTreeSet<(RegistryHost, String)> = names
+        .iter()
+        .map(|name| (RegistryHost::new(name.domain()), name.path().to_owned()))
+        .collect();
     let places = state.map(read_places);
     Box::pin(async move {
         let places = places.as_ref();

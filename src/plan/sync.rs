@@ -137,9 +137,9 @@ impl SyncPlan {
         let names = self.build.tags.join(", ");
         let asks = match &self.rollout {
             Some(rollout) => format!(
-                "look at config, checkout, builder, registry, {} and {}",
+                "look at config, checkout, builder, registry, {} and its cluster{}",
                 rollout.place(),
-                if self.checks.is_empty() { "its cluster" } else { "its cluster, and at what the checks need" }
+                if self.checks.is_empty() { "" } else { ", and at what the checks need" }
             ),
             None => "look at config, checkout, builder and registry".to_owned(),
         };

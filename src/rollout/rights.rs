@@ -20,7 +20,8 @@ pub struct Call {
 /// The calls that checks of pods make through the API server: requests of these methods' verbs
 /// (`get` for `GET`, `update` for `PUT`), and commands.
 pub fn calls_of_checks(verbs: &[&'static str], commands: bool) -> Vec<Call> {
-    let call = |resource, verb| Call { group: "", resource, verb, cluster_wide: false, without: None };
+    let call =
+        |resource, verb| Call { group: "", resource, verb, cluster_wide: false, without: None };
     let mut calls: Vec<Call> = verbs.iter().map(|verb| call("pods/proxy", *verb)).collect();
     if commands {
         // A command comes over a connection that begins as a GET; newer servers want both.

@@ -20,8 +20,10 @@ pub async fn inngest(check: Option<&InngestCheck>) -> Vec<Check> {
         .unindexed
         .iter()
         .map(|function| {
-            let finding =
-                format!("`{}` in `{}` is in no index: no worker has it", function.id, function.path);
+            let finding = format!(
+                "`{}` in `{}` is in no index: no worker has it",
+                function.id, function.path
+            );
             Check::warning("inngest", "index", finding, "export it from the index of its role")
         })
         .collect();
@@ -33,7 +35,8 @@ pub async fn inngest(check: Option<&InngestCheck>) -> Vec<Check> {
             return checks;
         }
     };
-    let mend = "see that the server runs and can be reached from here, or mend `verify.inngest.url`";
+    let mend =
+        "see that the server runs and can be reached from here, or mend `verify.inngest.url`";
     let apps = match timeout(PATIENCE, server.apps(&check.app)).await {
         Ok(Ok(apps)) => apps,
         Ok(Err(error)) => {
@@ -82,7 +85,12 @@ pub async fn inngest(check: Option<&InngestCheck>) -> Vec<Check> {
     };
     checks.extend(leftovers(&rules, &apps).into_iter().map(|finding| {
         let mend = "delete it, or let a deploy do it with `stale_apps = \"delete\"`";
-        Check::warning("inngest", "stale", finding.message, finding.fix.unwrap_or_else(|| mend.to_owned()))
+        Check::warning(
+            "inngest",
+            "stale",
+            finding.message,
+            finding.fix.unwrap_or_else(|| mend.to_owned()),
+        )
     }));
     checks
 }

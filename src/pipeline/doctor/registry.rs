@@ -2,11 +2,8 @@
 
 use super::Check;
 use crate::{
-    buildkit::session::RegistryAuth as _,
-    credential::RegistryHost,
-    image::reference::Reference,
-    pipeline::login::Login,
-    plan::SyncPlan,
+    buildkit::session::RegistryAuth as _, credential::RegistryHost, image::reference::Reference,
+    pipeline::login::Login, plan::SyncPlan,
 };
 use futures::future::join_all;
 use std::collections::BTreeSet;

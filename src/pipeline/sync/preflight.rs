@@ -6,13 +6,12 @@ use crate::{
     buildkit::dial::Connection,
     compile::Build,
     diagnostic::{Diagnostic, Exit},
+    event::{Event, Events, Warning},
     image::reference::Reference,
     llb::Platform,
-    pipeline::{
-        self, Error, Look, Wanted, doctor::free_disk, imagined::Looked, preflight_push,
-    },
+    pipeline::{self, Error, Look, Wanted, doctor::free_disk, imagined::Looked, preflight_push},
     proto::pb::{self, op},
-    verify::inngest::{checks::InngestCheck, server::Server},
+    verify::inngest::{checks::InngestCheck, runs::WhileRunning, server::Server},
 };
 use prost::Message as _;
 use std::{collections::BTreeSet, time::Duration};
@@ -71,7 +70,7 @@ pub(super) async fn preflight(
         }
         let inngest = target.inngest().cloned();
         if let Some(check) = inngest {
-            obstacles.note(server(&check, cancel).await);
+            obstacles.note(server(&check, &real.parts.events, cancel).await);
         }
     }
     obstacles.into_outcome()
@@ -161,12 +160,9 @@ async fn registry(real: &Real<'_>, cancel: &CancellationToken) -> Outcome<()> {
     let names: Vec<Reference> =
         real.plan.build.tags.iter().filter_map(|tag| Reference::parse(tag).ok()).collect();
     let parts = &real.parts;
-    let asked = preflight_push::names_allowed(
-        names.iter(),
-        &parts.login,
-        &parts.events,
-        parts.state.as_deref(),
-    );
+    let names: Vec<&Reference> = names.iter().collect();
+    let asked =
+        preflight_push::names_allowed(&names, &parts.login, &parts.events, parts.state.as_deref());
     let failure = tokio::select! {
         asked = asked => match asked {
             Ok(()) => return Ok(()),
@@ -177,15 +173,21 @@ async fn registry(real: &Real<'_>, cancel: &CancellationToken) -> Outcome<()> {
     Err(Box::new(failure.into()))
 }
 
-/// Whether the Inngest server answers that the new pods are to be registered with.
-async fn server(check: &InngestCheck, cancel: &CancellationToken) -> Outcome<()> {
+/// Whether the Inngest server answers that the new pods are to be registered with, and whether runs go
+/// on that a rollout would end.
+async fn server(check: &InngestCheck, events: &Events, cancel: &CancellationToken) -> Outcome<()> {
     let ask = async {
         let server = Server::new(&check.url, check.signing_key.clone())?;
-        server.apps(&check.app).await.map(drop)
+        server.apps(&check.app).await?;
+        match check.running {
+            Some(_) => server.running(&check.app, jiff::Timestamp::now()).await,
+            None => Ok(0),
+        }
     };
     let words = tokio::select! {
         asked = tokio::time::timeout(INNGEST_PATIENCE, ask) => match asked {
-            Ok(Ok(())) => return Ok(()),
+            Ok(Ok(0)) => return Ok(()),
+            Ok(Ok(count)) => return running(check, count, events),
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!(
                 "the Inngest server gave no answer within {} s",
@@ -195,6 +197,27 @@ async fn server(check: &InngestCheck, cancel: &CancellationToken) -> Outcome<()>
         () = cancel.cancelled() => return Err(Box::new(Error::Interrupted.into())),
     };
     Err(Diagnostic::new("INNGEST_SERVER_SILENT", Exit::Preflight, words)
-        .with_fix("see that the server runs and can be reached from here, or mend `verify.inngest.url`")
+        .with_fix(
+            "see that the server runs and can be reached from here, or mend `verify.inngest.url`",
+        )
         .into())
+}
+
+/// Runs that go on: told, or a refusal, as the config has it.
+fn running(check: &InngestCheck, count: usize, events: &Events) -> Outcome<()> {
+    const CODE: &str = "INNGEST_RUNS_ACTIVE";
+    let message = format!(
+        "{count} runs of `{}` go on, and a rollout ends the steps that run in old pods",
+        check.app
+    );
+    if check.running == Some(WhileRunning::Refuse) {
+        return Err(Diagnostic::new(CODE, Exit::Preflight, message)
+            .with_fix(
+                "wait until they are done, or set `running = \"report\"` in `[verify.inngest]`",
+            )
+            .into());
+    }
+    let hint = Some("see that their functions are retried".to_owned());
+    events.emit(Event::Warning(Warning { code: CODE, message, hint }));
+    Ok(())
 }

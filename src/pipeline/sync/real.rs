@@ -74,7 +74,10 @@ impl<'a> Real<'a> {
     }
 
     /// Reaches the builder; once.
-    pub(super) async fn connect(&mut self, cancel: &CancellationToken) -> Outcome<(Connection, Duration)> {
+    pub(super) async fn connect(
+        &mut self,
+        cancel: &CancellationToken,
+    ) -> Outcome<(Connection, Duration)> {
         if let Some(reached) = &self.connection {
             return Ok(reached.clone());
         }

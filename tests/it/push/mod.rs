@@ -4,8 +4,8 @@ mod alone;
 mod builds;
 mod faults;
 mod image;
-mod proxy;
-mod secrecy;
+pub mod proxy;
+pub mod secrecy;
 
 use crate::bed;
 use crate::command::{Said, Stranger, run};

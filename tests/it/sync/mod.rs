@@ -5,7 +5,9 @@ mod doctor;
 mod image;
 mod init;
 mod plan;
+mod preflight;
 mod seed;
+mod whole;
 
 use crate::command::{Said, Stranger, run, unique, write_files};
 use serde_json::Value;
