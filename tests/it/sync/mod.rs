@@ -2,8 +2,10 @@
 
 mod builder;
 mod doctor;
+mod gotchas;
 mod image;
 mod init;
+mod interrupt;
 mod plan;
 mod preflight;
 mod seed;

@@ -25,7 +25,7 @@ fn dockerfile() -> String {
     format!("FROM {}\nCOPY f /f\nRUN echo ran-{}\n", bed::base_arm64(), unique("step"))
 }
 
-/// Insists that the deploy was refused with `code` before its build; the error.
+/// Insists that the deploy was refused with `code` before its build; the error, with its fix.
 fn refused(said: &Said, code: &str) -> Value {
     assert_eq!(said.code, 17, "{}\n{}", said.stdout, said.stderr);
     let envelope: Value = serde_json::from_str(&said.stdout).expect("JSON");
@@ -35,7 +35,9 @@ fn refused(said: &Said, code: &str) -> Value {
     assert_eq!(receipt["failure"]["stage"], "preflight", "{envelope}");
     assert!(receipt["stages"]["build"].is_null() && receipt["image"].is_null(), "{envelope}");
     assert!(!said.stderr.contains("ran-"), "a step has run: {}", said.stderr);
-    error.clone()
+    let mut error = error.clone();
+    error["fix"] = envelope["fix"].clone();
+    error
 }
 
 #[test]

@@ -91,8 +91,8 @@ fn kubectl(arguments: &[&str]) -> Command {
     command
 }
 
-fn apply(namespace: &str, object: &Value) {
-    let mut child = kubectl(&["-n", namespace, "apply", "-f", "-"])
+fn create(namespace: &str, object: &Value) {
+    let mut child = kubectl(&["-n", namespace, "create", "-f", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -209,12 +209,12 @@ impl System {
         );
         let labels = json!({ "app": WORKLOAD });
         let variable = |name: &str, value: &str| json!({ "name": name, "value": value });
-        apply(
+        create(
             namespace,
             &json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": WORKLOAD },
             "spec": { "selector": labels, "ports": [{ "port": 3111 }] } }),
         );
-        apply(
+        create(
             namespace,
             &json!({
                 "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": WORKLOAD },
@@ -505,12 +505,12 @@ fn a_failed_check_is_gone_on_with_where_it_failed() {
     let resumed: Value = serde_json::from_str(&resumed.stdout).expect("JSON");
     assert_eq!(resumed["result"]["resumes"], receipt["id"]);
     assert_eq!(resumed["result"]["stages"]["rollout"]["state"], "skipped", "{resumed}");
-    assert_eq!(system.deployment()["metadata"]["generation"], deployment["metadata"]["generation"]);
+    assert_eq!(system.deployment()["spec"], deployment["spec"]);
     assert_eq!(system.pods(), pods, "the same pods, by their UIDs");
     assert_eq!(system.functions(APP), ["memory/observe", "system/heartbeat"]);
 }
 
-/// The worker says itself that two of its functions have one id; with `on_verify_failure` the image before
+/// The worker is ready, and says itself that it is not well; with `on_verify_failure` the image before
 /// it comes back.
 #[test]
 fn a_failed_check_brings_the_image_before_back_where_that_is_wanted() {
@@ -520,14 +520,14 @@ fn a_failed_check_brings_the_image_before_back_where_that_is_wanted() {
     let config = config
         .replace("timeout = \"170s\"\n", "timeout = \"170s\"\non_verify_failure = \"rollback\"\n");
     system.project.write("bk-sync.toml", &config);
-    let index =
-        std::fs::read_to_string(system.project.path().join(CLUSTER_INDEX)).expect("the index");
-    system.project.write(CLUSTER_INDEX, &index.replace("[heartbeat", "[memory, heartbeat"));
-    system.project.commit("the same function twice");
+    let serve = include_str!("../../fixtures/seed/packages/system-bus/src/serve.mjs");
+    let serve = serve.replace("\"running\"", "\"degraded\"");
+    system.project.write("packages/system-bus/src/serve.mjs", &serve);
+    system.project.commit("a worker that is ready and not well");
     let before = system.image();
     let failed = system.json(&["sync"], 15);
     assert_eq!(failed["error"]["code"], "HTTP_JSON", "{failed}");
-    assert!(failed.to_string().contains("hasDuplicateFunctionIds"), "{failed}");
+    assert!(failed["error"]["message"].to_string().contains("degraded"), "{failed}");
     let receipt = &failed["error"]["details"]["receipt"];
     assert_eq!(receipt["rolled_back"], true, "{failed}");
     let after = system.image();
