@@ -300,11 +300,13 @@ fn canary_secrets_are_nowhere_but_where_they_are_used() {
     });
     let known = ("a-bus".to_owned(), "http://w/".to_owned(), true, vec!["a".to_owned()]);
     let (_, port) = Inngest { apps: vec![known], ..Inngest::default() }.listen();
-    let hooks: String = ["build", "push", "rollout", "verify", "record"]
-        .iter()
-        .flat_map(|stage| ["before", "after"].map(|when| (stage, when)))
-        .map(|(stage, when)| format!("[[hook]]\nstage = \"{stage}\"\nwhen = \"{when}\"\ncommand = [\"sh\", \"-c\", \"cat >> $HOME/hooks\"]\n"))
-        .collect();
+    let mut hooks = String::new();
+    for stage in ["build", "push", "rollout", "verify", "record"] {
+        for when in ["before", "after"] {
+            let hook = "[[hook]]\nstage = \"STAGE\"\nwhen = \"WHEN\"\ncommand = [\"sh\", \"-c\", \"cat >> $HOME/hooks\"]\n";
+            hooks.push_str(&hook.replace("STAGE", stage).replace("WHEN", when));
+        }
+    }
     let more = format!(
         "timeout = \"60s\"\nhttp = {{ url = \"http://127.0.0.1:{http}/\", token_env = \"RECORD_TOKEN\" }}\n\
          [verify.inngest]\nurl = \"http://127.0.0.1:{port}\"\napp = \"a-bus\"\nfunctions = [\"a\"]\nsigning_key_env = \"SIGNING_KEY\"\n{hooks}"
