@@ -238,7 +238,7 @@ impl<'a> Target<'a> {
             cluster.namespace
         );
         Err(Diagnostic::new("RIGHTS_MISSING", Exit::Preflight, message)
-            .with_fix("give us these rights in the Role that bk-sync's README lists")
+            .with_fix("add them to the Role of this account, or leave these checks out")
             .into())
     }
 

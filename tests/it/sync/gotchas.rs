@@ -5,7 +5,8 @@
 use super::seed::{Seed, WORKLOAD, kubectl};
 use crate::{
     bed,
-    command::{run, succeed},
+    command::{run, succeed, unique},
+    credential::agent::Agent,
     verify::stand_in::Inngest,
 };
 use serde_json::{Value, json};
@@ -122,6 +123,26 @@ fn gotcha_secrets_lease_prints_json_where_the_password_should_be() {
     std::fs::write(&vault, lease.to_string()).expect("a vault");
     let done = run(seed.command(&["sync", "--format", "json"]).env_remove("GHCR_TOKEN"));
     assert_eq!(done.code, 0, "{}\n{}", done.stdout, done.stderr);
+}
+
+/// A lease that is over before the push is taken anew, and the user hears that it was too short.
+#[test]
+fn gotcha_a_lease_that_ends_before_the_push_is_renewed_and_told() {
+    let seed = Seed::new("", &json!({}));
+    let agent = Agent::start(seed.project.stranger.path(), "pat", bed::user().1, 4);
+    let source = format!(
+        "secret_lease = {{ name = \"pat\", ttl = \"4s\", client_id = \"t\", socket = \"{}\" }}",
+        agent.socket.display()
+    );
+    let file = "packages/system-bus/Dockerfile";
+    let text = std::fs::read_to_string(seed.project.path().join(file)).expect("a Dockerfile");
+    let slow = format!("RUN echo {} && sleep 6\nRUN echo installed", unique("slow"));
+    seed.project.write(file, &text.replace("RUN echo installed", &slow));
+    edit(&seed, "env = \"GHCR_TOKEN\"", &source);
+    let done = seed.json(&["sync"], 0);
+    assert!(done["warnings"].to_string().contains("LEASE_RENEWED"), "{done}");
+    assert!(agent.lent().len() >= 2, "{:?}", agent.lent());
+    assert_eq!(agent.held(), 0, "every lease was given back");
 }
 
 /// The runbook takes the line with `credsStore` out of the file, and puts the file back at the end: what

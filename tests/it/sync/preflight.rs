@@ -52,6 +52,12 @@ fn gotcha_403_on_blob_head_is_told_before_the_build_and_leaves_nothing_open() {
         .env("TOKEN", password));
     let error = refused(&said, "PUSH_DENIED");
     assert!(error["fix"].as_str().expect("a fix").contains("write access"), "{error}");
+    let doctor = run(project.command(&["doctor", "--format", "json"]).env("TOKEN", password));
+    assert_eq!(doctor.code, 17, "{}", doctor.stderr);
+    let doctor: Value = serde_json::from_str(&doctor.stdout).expect("JSON");
+    let checks = doctor["error"]["details"]["checks"].as_array().expect("checks");
+    let push = checks.iter().find(|check| check["area"] == "registry" && check["name"] == "push");
+    assert_eq!(push.expect("a check of pushes")["state"], "failed", "{doctor}");
     // Nothing but questions has reached the registry: an upload that was opened was cancelled.
     let seen = proxy.seen();
     assert!(!seen.is_empty());
