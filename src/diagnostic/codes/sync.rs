@@ -5,17 +5,6 @@ use crate::diagnostic::Exit;
 
 pub(super) const CODES: &[Explanation] = &[
     Explanation {
-        code: "BUILDER_DISK_FULL",
-        exits: &[Exit::Preflight],
-        title: "the builder's disk is too full for a build",
-        meaning: "A build that fills the disk ends in the middle, and on a machine that is a node of a cluster too, pods are thrown out. Nothing was built.",
-        reasons: &["The builder's cache has grown, or something else has filled the disk."],
-        remedies: &[
-            "Remove what is not in use: `bk-sync builder prune`, `docker system prune`.",
-            "Say that less will do: `free_disk` in `[deploy]`.",
-        ],
-    },
-    Explanation {
         code: "CONFIG_EXISTS",
         exits: &[Exit::Usage],
         title: "there is a config file already",
