@@ -21,14 +21,14 @@ BED_CHECKOUT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly BED_CHECKOUT
 # shellcheck source=versions.env
 . "$BED_CHECKOUT/scripts/versions.env"
-for file in common packages builders registries images ssh git kubernetes kwok node; do
+for file in common packages builders registries images inngest ssh git kubernetes kwok node; do
   # shellcheck source=/dev/null
   . "$BED_CHECKOUT/scripts/bed/$file.sh"
 done
 
 readonly BED_ENV=$BED_CHECKOUT/target/services$BED_INSTANCE.env
 demo_parts="containerd dockerd registry base_images"
-all_parts="$demo_parts containerd_graphdriver dockerd_graphdriver token_server registry_token registry_basic private_bases base_debian buildkitd buildctl_container ssh git registry_second etcd kube_apiserver kube_controller_manager kube_scheduler kwok kwok_nodes pause_image containerd_node kubelet real_node buildkit_pod"
+all_parts="$demo_parts containerd_graphdriver dockerd_graphdriver token_server registry_token registry_basic private_bases base_debian base_node buildkitd buildctl_container ssh git registry_second etcd kube_apiserver kube_controller_manager kube_scheduler kwok kwok_nodes pause_image containerd_node kubelet real_node buildkit_pod"
 
 main() {
   local mode=${1:-all}
@@ -95,7 +95,7 @@ down() {
 status() {
   local part
   for part in $all_parts; do
-    case $part in base_images | private_bases | base_debian | pause_image | kwok_nodes) continue ;; esac
+    case $part in base_images | private_bases | base_debian | base_node | pause_image | kwok_nodes) continue ;; esac
     if quietly "${part}_ready"; then printf '%-24s runs\n' "$part"; else printf '%-24s does not answer\n' "$part"; fi
   done
 }

@@ -27,8 +27,9 @@ Ends with 17 where a deploy would fail, else with 0.";
 
 /// Look for what a deploy would fail at, and say what mends it
 ///
-/// Config, checkout, builder, registry and cluster are looked at. Nothing is changed or written.
-/// Takes all of sync's flags.
+/// Config, checkout, builder, registry, cluster and Inngest server are looked at. Nothing is changed
+/// or written: a lease that is taken is given back, an upload that is opened is cancelled. Takes all of
+/// sync's flags.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct DoctorArguments {
@@ -52,22 +53,26 @@ impl DoctorArguments {
         let discovery = execute::discovery(&request.builder, environment);
         let search: OsString = environment.raw("PATH").unwrap_or_default();
         let quiet = GlobalArguments { quiet: true, ..global.clone() };
-        let (checks, _) = execute::supervised(&quiet, environment, warnings, async |_, cancel| {
-            let look = async {
-                let local = Local { config: &config, plan: &plan, search: &search };
-                let mut checks = doctor::local(&local);
-                checks.extend(doctor::builder(&plan, &discovery, &options).await);
-                checks.extend(doctor::registry(&plan, &chain).await);
-                checks.extend(doctor::cluster(&plan, cluster, &cancel).await);
-                checks
-            };
-            let looked = tokio::select! {
-                checks = look => Ok(checks),
-                () = cancel.cancelled() => Err(Box::new(Error::Interrupted.into())),
-            };
-            chain.release().await;
-            looked
-        })?;
+        let (checks, _) =
+            execute::supervised(&quiet, environment, warnings, async |events, cancel| {
+                let login = execute::login(chain, &events);
+                let look = async {
+                    let local = Local { config: &config, plan: &plan, search: &search };
+                    let mut checks = doctor::local(&local);
+                    checks.extend(doctor::builder(&plan, &discovery, &options).await);
+                    checks.extend(doctor::registry(&plan, &login).await);
+                    let inngest = cluster.checks.inngest.clone();
+                    checks.extend(doctor::cluster(&plan, cluster, &cancel).await);
+                    checks.extend(doctor::inngest(inngest.as_ref()).await);
+                    checks
+                };
+                let looked = tokio::select! {
+                    checks = look => Ok(checks),
+                    () = cancel.cancelled() => Err(Box::new(Error::Interrupted.into())),
+                };
+                login.release().await;
+                looked
+            })?;
         written(&checks, printer)
     }
 }

@@ -449,7 +449,9 @@ fn now() -> String {
 /// An id that sorts by time and that no other deploy has.
 fn id() -> String {
     let now = jiff::Timestamp::now();
-    let compact: String = format!("{now:.0}").chars().filter(|c| !matches!(c, '-' | ':')).collect();
+    // To the millisecond: two deploys in one second are still in their order.
+    let compact: String =
+        format!("{now:.3}").chars().filter(|c| !matches!(c, '-' | ':' | '.')).collect();
     format!("{compact}-{:06x}", rand::random::<u32>() & 0x00ff_ffff)
 }
 

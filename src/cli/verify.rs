@@ -20,6 +20,7 @@ use crate::{
         http::{ExecCheck, HttpCheck},
         inngest::{
             checks::{Expected, InngestCheck, Sync},
+            runs::WhileRunning,
             source::unindexed,
         },
         pods::Pods,
@@ -258,6 +259,10 @@ fn inngest(
         signing_key,
         stale_match: check.stale_match.iter().map(|text| text.value.clone()).collect(),
         delete: check.stale_apps.as_ref().is_some_and(|stale| stale.value == StaleApps::Delete),
+        running: check.running.as_ref().map(|running| match running.value {
+            config::WhileRunning::Refuse => WhileRunning::Refuse,
+            config::WhileRunning::Report => WhileRunning::Report,
+        }),
         cron_age: check.cron_age.as_ref().map(|times| u32::from(times.value)),
         unindexed,
         attempts: usize::from(check.attempts.as_ref().map_or(ATTEMPTS, |count| count.value)),

@@ -2,7 +2,7 @@
 
 use super::{
     Located, Problem, Template,
-    schema::{command, template, time},
+    schema::{bytes, command, template, time},
     table::Table,
 };
 use crate::plan::{Moment, SyncStage, fill_words};
@@ -29,6 +29,8 @@ pub const RECORD_FACTS: [&str; 12] = [
 pub struct DeploySection {
     /// `[deploy.deadlines]`, by stage.
     pub deadlines: BTreeMap<SyncStage, Located<Duration>>,
+    /// With less free disk than this a builder on this machine is not asked to build. In bytes.
+    pub free_disk: Option<Located<u64>>,
 }
 
 /// `[[hook]]`: a command before or after a stage.
@@ -77,6 +79,7 @@ impl DeploySection {
             }
             deadlines.refuse_unknown_keys(problems);
         }
+        section.free_disk = bytes(&mut table, "free_disk", problems);
         table.refuse_unknown_keys(problems);
         section
     }

@@ -163,9 +163,31 @@ impl Git {
     }
 }
 
+/// What git gets of our environment, besides its own variables: secrets that are there for us are none
+/// of its business.
+const FOR_GIT: [&str; 9] = [
+    "HOME",
+    "LANG",
+    "LOGNAME",
+    "PATH",
+    "TMPDIR",
+    "USER",
+    "XDG_CONFIG_HOME",
+    "LD_LIBRARY_PATH",
+    "TZ",
+];
+
 /// `git` in a directory, such that it takes no lock for a mere question.
 fn command(directory: &Path) -> Command {
     let mut command = Command::new("git");
+    let is_for_git = |name: &str| {
+        let is_secret = ["TOKEN", "PASSWORD", "SECRET"].iter().any(|word| name.contains(word));
+        FOR_GIT.contains(&name)
+            || name.starts_with("LC_")
+            || (name.starts_with("GIT_") && !is_secret)
+    };
+    let kept = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_for_git));
+    command.env_clear().envs(kept);
     command.arg("-C").arg(directory).arg("--no-optional-locks");
     command
 }

@@ -184,6 +184,11 @@ const KEYS: &[Key] = &[
                     key("indexes", Kind::Texts, "Source files (globs) that list functions."),
                     key("sources", Kind::Texts, "Source files (globs) that define functions."),
                     key(
+                        "running",
+                        Kind::Choice(&["report", "refuse"]),
+                        "What becomes of a deploy while runs of the app go on.",
+                    ),
+                    key(
                         "cron_age",
                         Kind::Number(1, 1000),
                         "How old a cron's last completed run may be, in its cadences.",
@@ -216,7 +221,14 @@ const KEYS: &[Key] = &[
     ),
     key(
         "deploy",
-        Kind::Table(&[key("deadlines", Kind::Table(DEADLINES), "How long each stage may take.")]),
+        Kind::Table(&[
+            key("deadlines", Kind::Table(DEADLINES), "How long each stage may take."),
+            key(
+                "free_disk",
+                Kind::Text,
+                "What a builder on this machine must have free before a build, such as `2g`.",
+            ),
+        ]),
         "What holds for a deploy as a whole.",
     ),
     key(

@@ -28,6 +28,7 @@ pub use sync::{SyncOverrides, sync_plan};
 pub use template::{Fact, Template};
 pub use verify::{
     ExecCheck, Functions, HttpCheck, InngestCheck, InngestSync, StaleApps, VerifySection,
+    WhileRunning,
 };
 
 use crate::diagnostic::{Diagnostic, Excerpt, Exit};

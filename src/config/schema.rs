@@ -363,6 +363,26 @@ pub(super) fn time(
     Some(Located { value: parsed?, span: text.span })
 }
 
+/// A size with its unit.
+pub(super) fn bytes(
+    table: &mut Table<'_>,
+    key: &'static str,
+    problems: &mut Vec<Problem>,
+) -> Option<Located<u64>> {
+    let text = table.string(key, problems)?;
+    match super::values::byte_size(&text.value) {
+        Ok(value) => Some(Located { value, span: text.span }),
+        Err(error) => {
+            problems.push(Problem {
+                message: format!("`{}` cannot be `{}`", table.path(key), text.value),
+                span: text.span,
+                hint: Some(error.hint),
+            });
+            None
+        }
+    }
+}
+
 /// A time such as `240s`, `4m` or `1h30m`, as flags take it.
 ///
 /// # Errors

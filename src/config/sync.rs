@@ -19,6 +19,8 @@ use std::{collections::BTreeMap, time::Duration};
 const ROLLOUT_TIMEOUT: Duration = Duration::from_mins(4);
 /// How long a hook may take where nobody says.
 const HOOK_TIMEOUT: Duration = Duration::from_mins(1);
+/// Less free disk than this makes builds fail, where nobody says. In bytes.
+const FREE_DISK: u64 = 2 << 30;
 /// How long one who is told of a deploy may take where nobody says.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -68,6 +70,7 @@ pub fn sync_plan(
     let record = resolving.record()?;
     let hooks = resolving.hooks();
     let deadlines = resolving.deadlines();
+    let free_disk = resolving.free_disk();
     let masked_args = config
         .sections
         .build
@@ -101,6 +104,7 @@ pub fn sync_plan(
         record,
         hooks,
         deadlines,
+        free_disk,
         settings: resolving.choices,
         masked_args,
     })
@@ -415,6 +419,16 @@ impl<V: Fn(&str) -> Option<String>> Resolving<'_, '_, V> {
             });
         }
         hooks
+    }
+
+    fn free_disk(&mut self) -> u64 {
+        let given = &self.filler.config.sections.deploy.free_disk;
+        let (bytes, origin) = match given {
+            Some(bytes) => (bytes.value, self.at(bytes)),
+            None => (FREE_DISK, Origin::Default),
+        };
+        self.choose("deploy.free_disk", bytes, &origin);
+        bytes
     }
 
     fn deadlines(&mut self) -> BTreeMap<SyncStage, u64> {

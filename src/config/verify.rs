@@ -80,6 +80,8 @@ pub struct InngestCheck {
     pub sources: Option<Vec<Template>>,
     /// How old each cron's last completed run may be, in multiples of its cadence.
     pub cron_age: Option<Located<u16>>,
+    /// What becomes of a deploy while runs of the app go on.
+    pub running: Option<Located<WhileRunning>>,
     /// How often the registration is asked for before it counts as failed.
     pub attempts: Option<Located<u16>>,
     /// How long all of it may take.
@@ -101,6 +103,15 @@ pub enum StaleApps {
     /// They are deleted.
     Delete,
     /// They are reported.
+    Report,
+}
+
+/// What becomes of a deploy while runs of the app go on: a rollout ends the steps that run in old pods.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum WhileRunning {
+    /// It is refused before anything changes.
+    Refuse,
+    /// It is told.
     Report,
 }
 
@@ -183,6 +194,7 @@ fn inngest(mut table: Table<'_>, problems: &mut Vec<Problem>) -> InngestCheck {
         table.strings("functions", problems).map(Functions::Ids)
     };
     let ways = [("pod", InngestSync::Pod), ("server", InngestSync::Server)];
+    let whiles = [("report", WhileRunning::Report), ("refuse", WhileRunning::Refuse)];
     let section = InngestCheck {
         span: table.span(),
         url: template(&mut table, "url", problems),
@@ -196,6 +208,7 @@ fn inngest(mut table: Table<'_>, problems: &mut Vec<Problem>) -> InngestCheck {
         indexes: templates(&mut table, "indexes", problems),
         sources: templates(&mut table, "sources", problems),
         cron_age: table.integer("cron_age", 1..=1000, problems),
+        running: table.choice("running", &whiles, problems),
         attempts: table.integer("attempts", 1..=20, problems),
         timeout: time(&mut table, "timeout", problems),
     };

@@ -81,7 +81,8 @@ impl Builder {
     }
 }
 
-fn platform(wire: &crate::proto::pb::Platform) -> Platform {
+/// A platform as the wire has it.
+pub(super) fn platform(wire: &crate::proto::pb::Platform) -> Platform {
     Platform {
         architecture: wire.architecture.clone(),
         os: wire.os.clone(),

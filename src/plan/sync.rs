@@ -29,6 +29,8 @@ pub struct SyncPlan {
     pub hooks: Vec<HookPlan>,
     /// How long each stage may take, in seconds.
     pub deadlines: BTreeMap<SyncStage, u64>,
+    /// What a builder on this machine must have free before a build, in bytes.
+    pub free_disk: u64,
     /// Each value that was chosen, and who chose it.
     pub settings: Vec<Choice>,
     /// Build arguments that hold variables of the environment, as the file has them: their values
@@ -135,9 +137,9 @@ impl SyncPlan {
         let names = self.build.tags.join(", ");
         let asks = match &self.rollout {
             Some(rollout) => format!(
-                "look at config, checkout, builder, registry, {} and {}",
+                "look at config, checkout, builder, registry, {} and its cluster{}",
                 rollout.place(),
-                "its cluster"
+                if self.checks.is_empty() { "" } else { ", and at what the checks need" }
             ),
             None => "look at config, checkout, builder and registry".to_owned(),
         };

@@ -243,6 +243,13 @@ async fn rights(cluster: &Cluster, kind: Kind) -> (Vec<Refusal>, Vec<Doubt>) {
     (refusals, doubts)
 }
 
+/// Those of `calls` that we may not make, as words such as `get pods/proxy`.
+pub async fn missing_rights(cluster: &Cluster, calls: &[Call]) -> Vec<String> {
+    let answers = join_all(calls.iter().map(|call| may(cluster, call))).await;
+    let refused = calls.iter().zip(answers).filter(|(_, answer)| *answer == Some(false));
+    refused.map(|(call, _)| format!("{} {}", call.verb, call.resource)).collect()
+}
+
 async fn may(cluster: &Cluster, call: &Call) -> Option<bool> {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(cluster.client.clone());
     let (resource, subresource) =

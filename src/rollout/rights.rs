@@ -17,6 +17,22 @@ pub struct Call {
     pub without: Option<&'static str>,
 }
 
+/// The calls that checks of pods make through the API server: requests of these methods' verbs
+/// (`get` for `GET`, `update` for `PUT`), and commands.
+pub fn calls_of_checks(verbs: &[&'static str], commands: bool) -> Vec<Call> {
+    let call =
+        |resource, verb| Call { group: "", resource, verb, cluster_wide: false, without: None };
+    let mut calls: Vec<Call> = verbs.iter().map(|verb| call("pods/proxy", *verb)).collect();
+    if commands {
+        // A command comes over a connection that begins as a GET; newer servers want both.
+        calls.extend(["get", "create"].map(|verb| call("pods/exec", verb)));
+    }
+    if !calls.is_empty() {
+        calls.push(call("pods", "get"));
+    }
+    calls
+}
+
 /// The calls that a rollout of `kind` makes.
 pub fn calls(kind: Kind) -> Vec<Call> {
     let call =

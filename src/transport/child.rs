@@ -36,6 +36,9 @@ pub struct Program {
     pub environment: Vec<(String, String)>,
 }
 
+/// Our own secret in the environment, which is none of a program's business.
+const OURS: &str = "BK_SYNC_REGISTRY_PASSWORD";
+
 impl Program {
     /// Starts it. When the stream is dropped, the child's pipes are closed, and it is killed if it
     /// does not end then.
@@ -46,6 +49,7 @@ impl Program {
         let failed = |source| OpenError::Program { program: self.name.clone(), source };
         let mut child = Command::new(&self.name)
             .args(&self.arguments)
+            .env_remove(OURS)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -138,6 +138,11 @@ pub fn base_debian_arm64() -> &'static str {
     part("BK_SYNC_TEST_BASE_DEBIAN_ARM64")
 }
 
+/// Node for arm64 on busybox, with the `inngest` package of `tests/bed/inngest` below `/opt/store`, in [`registry`].
+pub fn base_node_arm64() -> &'static str {
+    part("BK_SYNC_TEST_BASE_NODE_ARM64")
+}
+
 /// A git server's URL without a path; what lies in [`git_root`] is served below it.
 pub fn git() -> &'static str {
     part("BK_SYNC_TEST_GIT")
@@ -209,7 +214,7 @@ fn every_part_of_the_bed_is_there() {
     }
     assert!(docker_container().starts_with("docker-container://"));
     assert!(kube_pod().starts_with("kube-pod://") && !real_node().is_empty());
-    for reference in [base_arm64(), base_multi(), base_debian_arm64()] {
+    for reference in [base_arm64(), base_multi(), base_debian_arm64(), base_node_arm64()] {
         assert!(reference.starts_with(registry()), "`{reference}` is not in the bed's registry");
     }
     assert!(git().starts_with("git://") && git_root().is_dir());

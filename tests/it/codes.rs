@@ -26,6 +26,8 @@ const OTHERS: &[&str] = &[
     "KUBECONFIG",
     "KUBERNETES_*",
     "KEY_VERSION",
+    "LC_*",
+    "LD_LIBRARY_PATH",
     "MANIFEST_BLOB_UNKNOWN",
     "NODE_ENV",
     "NO_COLOR",

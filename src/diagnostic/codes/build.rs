@@ -37,9 +37,9 @@ pub(super) const CODES: &[Explanation] = &[
     },
     Explanation {
         code: "BUILDER_DISK_FULL",
-        exits: &[Exit::Build],
+        exits: &[Exit::Build, Exit::Preflight],
         title: "the builder's disk is full",
-        meaning: "A step or an export on the builder had no room to write to.",
+        meaning: "A step or an export on the builder had no room to write to; or a deploy found so little room that it did not begin to build.",
         reasons: &[
             "The build cache has grown: builders keep old results until something prunes them.",
             "The build writes more than the disk holds.",
@@ -47,6 +47,7 @@ pub(super) const CODES: &[Explanation] = &[
         remedies: &[
             "Make room with `bk-sync builder prune`, then build again: what was built is cached.",
             "Give the builder a larger disk, or a limit for its cache in its configuration.",
+            "Say that less will do for a deploy: `free_disk` in `[deploy]`.",
         ],
     },
     Explanation {
@@ -175,7 +176,7 @@ pub(super) const CODES: &[Explanation] = &[
     },
     Explanation {
         code: "EMULATION_MISSING",
-        exits: &[Exit::Build],
+        exits: &[Exit::Build, Exit::Preflight],
         title: "a step is for a platform that the builder cannot run",
         meaning: "A `RUN` step started a program of another processor architecture than the builder has, and nothing there emulates it.",
         reasons: &[

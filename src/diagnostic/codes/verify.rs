@@ -119,8 +119,19 @@ pub(super) const CODES: &[Explanation] = &[
         remedies: &["Look at the worker's index."],
     },
     Explanation {
+        code: "INNGEST_RUNS_ACTIVE",
+        exits: &[Exit::Preflight],
+        title: "runs of the app go on, and a rollout would end their steps",
+        meaning: "A step that runs in a pod is lost with the pod; one that is not retried is lost for good.",
+        reasons: &["The worker has work to do."],
+        remedies: &[
+            "Wait until they are done.",
+            "Deploy all the same: `running = \"report\"` in `[verify.inngest]`.",
+        ],
+    },
+    Explanation {
         code: "INNGEST_SERVER_SILENT",
-        exits: &[Exit::Verify],
+        exits: &[Exit::Verify, Exit::Preflight],
         title: "the Inngest server gave no answer",
         meaning: "It cannot be reached, refuses, or answers something else.",
         reasons: &["The address is wrong, or it wants the signing key."],

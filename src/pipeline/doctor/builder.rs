@@ -15,8 +15,6 @@ use crate::{
 };
 use std::path::Path;
 
-/// Less free disk than this makes builds fail. In bytes.
-const TIGHT: u64 = 2 << 30;
 /// Where builders on this machine keep their data.
 const PLACES: [&str; 3] = ["/var/lib/docker", "/var/lib/buildkit", "/var/lib"];
 
@@ -39,7 +37,7 @@ pub async fn builder(
     let answers = format!("{}{version} answers, named by {}", connection.address, found.source);
     let mut checks = vec![Check::ok("builder", "answers", answers)];
     checks.push(platforms(plan, &connection));
-    checks.push(disk(&connection).await);
+    checks.push(disk(&connection, plan.free_disk).await);
     checks
 }
 
@@ -72,7 +70,7 @@ fn platforms(plan: &SyncPlan, connection: &Connection) -> Check {
 }
 
 /// How full the builder's disk is: exactly where it is on this machine, else by its cache.
-async fn disk(connection: &Connection) -> Check {
+async fn disk(connection: &Connection, needed: u64) -> Check {
     let cache = Control::new(connection.channel.clone()).disk_usage(&[]).await;
     let cache = match cache {
         Ok(records) => {
@@ -88,15 +86,24 @@ async fn disk(connection: &Connection) -> Check {
             format!("{cache}; how much is free is not told by builders elsewhere"),
         );
     }
-    let Some((place, free)) = PLACES.iter().find_map(|place| Some((*place, free(place)?))) else {
+    let Some((place, free)) = free_disk(&connection.address) else {
         return Check::skipped("builder", "disk", format!("{cache}; its disk was not found"));
     };
     let finding = format!("{} MB are free at `{place}`; {cache}", free / 1_000_000);
-    if free < TIGHT {
+    if free < needed {
         let mend = "remove what is not in use: `bk-sync builder prune`, `docker system prune`";
         return Check::failed("builder", "disk", finding, mend);
     }
     Check::ok("builder", "disk", finding)
+}
+
+/// What is free where a builder on this machine keeps its data: the place, and bytes. None where the
+/// builder is elsewhere, or no such place was found.
+pub(in crate::pipeline) fn free_disk(address: &Address) -> Option<(&'static str, u64)> {
+    if !is_here(address) {
+        return None;
+    }
+    PLACES.iter().find_map(|place| Some((*place, free(place)?)))
 }
 
 fn is_here(address: &Address) -> bool {

@@ -70,6 +70,9 @@ async fn look(target: &mut Target<'_>, cancel: &CancellationToken) -> Vec<Check>
         format!("{} ({version}), namespace {}", cluster.server, cluster.namespace),
     )];
     checks.extend(rollout(target, cancel).await);
+    if let Err(error) = target.check_rights(cancel).await {
+        checks.push(of_diagnostic("checks", *error));
+    }
     checks.push(nodes(&cluster).await);
     checks
 }

@@ -3,8 +3,6 @@
 use super::{Check, workspace::workspace};
 use crate::{
     config::{Config, CredentialSource, Functions},
-    credential::{Chain, RegistryHost},
-    image::reference::Reference,
     plan::{Context, SyncPlan},
 };
 use std::{
@@ -162,40 +160,4 @@ fn inngest(config: &Config) -> Vec<Check> {
         _ => "the new pod says which functions are expected".to_owned(),
     };
     vec![Check::ok("inngest", "app", listed)]
-}
-
-/// Whether credentials for the image's registry can be had. Nothing is leased: commands are not
-/// run.
-pub async fn registry(plan: &SyncPlan, chain: &Chain) -> Vec<Check> {
-    let hosts: std::collections::BTreeSet<RegistryHost> = plan
-        .build
-        .tags
-        .iter()
-        .filter_map(|tag| Some(RegistryHost::new(Reference::parse(tag).ok()?.domain())))
-        .collect();
-    let mut checks = Vec::new();
-    for host in hosts {
-        let lookup = chain.lookup(&host).await;
-        let problem = lookup.problems.first();
-        checks.push(match (&lookup.credentials, problem) {
-            (Some(credentials), _) => Check::ok(
-                "registry",
-                "credentials",
-                format!("those for `{host}` come from {}", credentials.origin),
-            ),
-            (None, Some(problem)) => Check::failed(
-                "registry",
-                "credentials",
-                format!("none for `{host}`: {problem}"),
-                problem.hint(),
-            ),
-            (None, None) => Check::warning(
-                "registry",
-                "credentials",
-                format!("none for `{host}`: the push is anonymous"),
-                format!("add `[registry.{:?}]` to bk-sync.toml", host.as_str()),
-            ),
-        });
-    }
-    checks
 }

@@ -2,12 +2,17 @@
 
 mod builder;
 mod cluster;
+mod inngest;
 mod local;
+mod registry;
 mod workspace;
 
 pub use builder::builder;
+pub(super) use builder::free_disk;
 pub use cluster::{cluster, workloads};
-pub use local::{Local, local, registry};
+pub use inngest::inngest;
+pub use local::{Local, local};
+pub use registry::registry;
 
 use serde::Serialize;
 

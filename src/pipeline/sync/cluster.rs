@@ -16,11 +16,13 @@ use crate::{
     rollout::{
         OnFailure, PinnedImage, Provenance, Request, RolloutReport, WorkloadName,
         api::resource,
-        preflight::Doubt,
+        preflight::{Doubt, missing_rights},
         report::{Outcome as Ended, PodReport, RevisionReport},
         request::PlatformManifest,
+        rights::calls_of_checks,
     },
     verify::{
+        inngest::checks::{Expected, InngestCheck, Sync},
         pods::Pods,
         report::{Check, CheckedPod, VerifyReport},
     },
@@ -61,6 +63,8 @@ pub(in crate::pipeline) struct Target<'a> {
     cluster: Option<Cluster>,
     /// The pods that carry the image, as they were last seen.
     pods: Vec<CheckedPod>,
+    /// What a build is for that names no platform.
+    native: Option<String>,
 }
 
 impl<'a> Target<'a> {
@@ -71,7 +75,7 @@ impl<'a> Target<'a> {
         events: Events,
     ) -> Option<Self> {
         let rollout = plan.rollout.as_ref()?;
-        Some(Self { plan, rollout, parts, events, cluster: None, pods: Vec::new() })
+        Some(Self { plan, rollout, parts, events, cluster: None, pods: Vec::new(), native: None })
     }
 
     async fn inputs(&mut self, cancel: &CancellationToken) -> Outcome<RolloutInputs> {
@@ -131,10 +135,7 @@ impl<'a> Target<'a> {
                 digest: NO_DIGEST.to_owned(),
                 tag: None,
                 manifests: self
-                    .plan
-                    .build
-                    .platforms
-                    .iter()
+                    .platforms()
                     .map(|platform| PlatformManifest {
                         platform: platform.clone(),
                         digest: NO_DIGEST.to_owned(),
@@ -154,6 +155,17 @@ impl<'a> Target<'a> {
             tag: named.ok().and_then(|named| named.tag().map(str::to_owned)),
         };
         Ok(request)
+    }
+
+    /// What the image will be for, as far as it is known before the build.
+    fn platforms(&self) -> impl Iterator<Item = &String> {
+        let named = &self.plan.build.platforms;
+        named.iter().chain(self.native.iter().filter(|_| named.is_empty()))
+    }
+
+    /// Says what a build is for that names no platform: the builder's own.
+    pub(in crate::pipeline) fn note_native(&mut self, platform: Option<String>) {
+        self.native = platform;
     }
 
     /// The cluster, reached.
@@ -191,6 +203,48 @@ impl<'a> Target<'a> {
     /// Looks whether the rollout can come about, before there is an image.
     pub(super) async fn preflight(&mut self, cancel: &CancellationToken) -> Outcome<()> {
         self.look(cancel).await?.map(drop).map_err(|failure| Box::new(failure.into()))
+    }
+
+    /// Looks whether the checks may ask the new pods what they will.
+    pub(in crate::pipeline) async fn check_rights(
+        &mut self,
+        cancel: &CancellationToken,
+    ) -> Outcome<()> {
+        let checks = &self.parts.checks;
+        let mut verbs = Vec::new();
+        let asks_worker = |check: &InngestCheck| matches!(check.expected, Expected::Worker { .. });
+        if !checks.http.is_empty() || checks.inngest.as_ref().is_some_and(asks_worker) {
+            verbs.push("get");
+        }
+        let registers = |check: &InngestCheck| matches!(check.sync, Sync::Worker { .. });
+        if checks.inngest.as_ref().is_some_and(registers) {
+            verbs.push("update");
+        }
+        let calls = calls_of_checks(&verbs, !checks.exec.is_empty());
+        if calls.is_empty() {
+            return Ok(());
+        }
+        let cluster = self.cluster(cancel).await?;
+        let missing = tokio::select! {
+            missing = missing_rights(&cluster, &calls) => missing,
+            () = cancel.cancelled() => return Err(Box::new(Error::Interrupted.into())),
+        };
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "the checks of `[verify]` may not {} in the namespace `{}`",
+            missing.join(", "),
+            cluster.namespace
+        );
+        Err(Diagnostic::new("RIGHTS_MISSING", Exit::Preflight, message)
+            .with_fix("add them to the Role of this account, or leave these checks out")
+            .into())
+    }
+
+    /// The check of an Inngest server, where there is one.
+    pub(super) fn inngest(&self) -> Option<&InngestCheck> {
+        self.parts.checks.inngest.as_ref()
     }
 
     /// Whether the image runs already, whole and ready.

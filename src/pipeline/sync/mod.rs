@@ -5,7 +5,9 @@
 
 mod cluster;
 mod order;
+mod preflight;
 mod real;
+mod refer;
 
 pub use cluster::ClusterParts;
 pub(super) use cluster::Target;

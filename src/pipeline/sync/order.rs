@@ -144,6 +144,10 @@ impl Deploy<'_> {
             let ended = Some((self.now)());
             let done = Receipt { outcome: Outcome::Done, ended, ..receipt.clone() };
             stages.record(&done, cancel).await;
+            // Who wanted no more of it may have kept somebody from being told.
+            if self.cancel.is_cancelled() {
+                return Err(Box::new(Diagnostic::from(crate::pipeline::Error::Interrupted)));
+            }
             Ok(())
         })
         .await?;

@@ -1,6 +1,6 @@
 //! The stages of a deploy as they are: on a builder, at a registry, in a cluster.
 
-use super::{ClusterParts, Outcome, Stages, Target};
+use super::{ClusterParts, Outcome, Stages, Target, preflight::preflight, refer::refer};
 use crate::{
     buildkit::{
         dial::{self, Connection},
@@ -57,10 +57,10 @@ pub struct Parts {
 /// The stages of one deploy.
 #[derive(Debug)]
 pub struct Real<'a> {
-    plan: &'a SyncPlan,
-    parts: Parts,
+    pub(super) plan: &'a SyncPlan,
+    pub(super) parts: Parts,
     connection: Option<(Connection, Duration)>,
-    target: Option<Target<'a>>,
+    pub(super) target: Option<Target<'a>>,
 }
 
 impl<'a> Real<'a> {
@@ -78,7 +78,10 @@ impl<'a> Real<'a> {
     }
 
     /// Reaches the builder; once.
-    async fn connect(&mut self, cancel: &CancellationToken) -> Outcome<(Connection, Duration)> {
+    pub(super) async fn connect(
+        &mut self,
+        cancel: &CancellationToken,
+    ) -> Outcome<(Connection, Duration)> {
         if let Some(reached) = &self.connection {
             return Ok(reached.clone());
         }
@@ -98,15 +101,14 @@ impl<'a> Real<'a> {
         Ok(reached)
     }
 
-    async fn solve(
-        &mut self,
-        plan: &BuildPlan,
-        is_remembered: bool,
+    /// What a build on `reached` needs.
+    pub(super) fn inputs(
+        &self,
+        (connection, connect_time): (Connection, Duration),
         cancel: &CancellationToken,
-    ) -> Outcome<Built> {
-        let (connection, connect_time) = self.connect(cancel).await?;
+    ) -> Inputs {
         let parts = &self.parts;
-        let inputs = Inputs {
+        Inputs {
             connection,
             connect_time: Some(connect_time),
             docker: parts.docker.clone(),
@@ -116,12 +118,22 @@ impl<'a> Real<'a> {
             ssh_agent: parts.ssh_agent.clone(),
             directory: parts.directory.clone(),
             state: parts.state.clone(),
-            is_remembered,
+            is_remembered: true,
             push: parts.push.clone(),
             stdin: None,
             events: parts.events.clone(),
             cancel: cancel.clone(),
-        };
+        }
+    }
+
+    async fn solve(
+        &mut self,
+        plan: &BuildPlan,
+        is_remembered: bool,
+        cancel: &CancellationToken,
+    ) -> Outcome<Built> {
+        let reached = self.connect(cancel).await?;
+        let inputs = Inputs { is_remembered, ..self.inputs(reached, cancel) };
         pipeline::build(plan, inputs).await.map_err(|error| Box::new(Diagnostic::from(error)))
     }
 
@@ -152,25 +164,7 @@ impl<'a> Real<'a> {
 
 impl Stages for Real<'_> {
     async fn preflight(&mut self, resumed: bool, cancel: &CancellationToken) -> Outcome<()> {
-        if let Some(target) = &mut self.target {
-            target.preflight(cancel).await?;
-        }
-        if !resumed {
-            let (connection, _) = self.connect(cancel).await?;
-            for platform in unrunnable(&self.plan.build.platforms, &connection) {
-                self.warn(
-                    "EMULATION_MISSING",
-                    format!(
-                        "`{}` does not run {platform}: a `RUN` step for it ends with `exec format \
-                         error`",
-                        connection.address
-                    ),
-                    "register an emulator with the builder's kernel (`binfmt_misc`), or name a \
-                     builder of that platform",
-                );
-            }
-        }
-        Ok(())
+        preflight(self, resumed, cancel).await
     }
 
     async fn build(&mut self, receipt: &mut Receipt, cancel: &CancellationToken) -> Outcome<()> {
@@ -251,6 +245,18 @@ impl Stages for Real<'_> {
             let told = record::post(&http.url, token, receipt, limit);
             failures.extend(heeding(cancel, told).await);
         }
+        if plan.referrer {
+            let referred = refer(receipt, &self.parts.login, &self.parts.push);
+            let told = tokio::select! {
+                referred = tokio::time::timeout(limit, referred) => match referred {
+                    Ok(told) => told,
+                    Err(_) => Err(format!("it took longer than {} s", limit.as_secs())),
+                },
+                () = cancel.cancelled() => Err("interrupted".to_owned()),
+            };
+            let failed = |words| format!("the receipt was not pushed beside the image: {words}");
+            failures.extend(told.map_err(failed).err());
+        }
         for message in failures {
             let hint = "the deploy stands, and its receipt is in `bk-sync history`";
             self.warn("RECORD_FAILED", message, hint);
@@ -275,17 +281,6 @@ async fn heeding(
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     })
-}
-
-/// The platforms of `wanted` that the builder says it cannot run steps for.
-fn unrunnable<'w>(wanted: &'w [String], connection: &Connection) -> Vec<&'w str> {
-    let builder = pipeline::builder::Builder::new(&connection.workers);
-    let known: Vec<String> = builder.platforms.iter().map(crate::llb::Platform::format).collect();
-    let runs = |platform: &str| {
-        known.is_empty()
-            || known.iter().any(|one| one == platform || one.starts_with(&format!("{platform}/")))
-    };
-    wanted.iter().map(String::as_str).filter(|platform| !runs(platform)).collect()
 }
 
 /// The image that a build made, as receipts have it.

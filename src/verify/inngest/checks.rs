@@ -4,6 +4,7 @@ use super::{
     app::App,
     cron,
     judge::{Rules, judge},
+    runs::WhileRunning,
     server::{Server, ServerError},
     sign, source,
     worker::{self, Worker},
@@ -40,6 +41,8 @@ pub struct InngestCheck {
     /// How old the last completed run of a cron may be, in multiples of its cadence; not looked at
     /// where it is not given.
     pub cron_age: Option<u32>,
+    /// What becomes of a deploy while runs of the app go on; not asked where it is not given.
+    pub running: Option<WhileRunning>,
     /// Functions that are written and in no index.
     pub unindexed: Vec<source::Unindexed>,
     /// How often it is tried before it counts as failed; at least once.

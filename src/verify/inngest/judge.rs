@@ -59,6 +59,16 @@ pub fn judge(rules: &Rules, apps: &[App]) -> Verdict {
     verdict
 }
 
+/// What looks like a leftover of an app that nobody serves any more. Nothing is deleted by it.
+pub fn leftovers(rules: &Rules, apps: &[App]) -> Vec<Finding> {
+    let rules = Rules { delete: false, ..rules.clone() };
+    let mut verdict = Verdict::default();
+    for app in apps.iter().filter(|app| app.name != rules.app) {
+        stale(&rules, app, &mut verdict);
+    }
+    verdict.findings
+}
+
 /// The app itself.
 fn registered(rules: &Rules, app: &App, apps: &[App], verdict: &mut Verdict) {
     let url = app.url.as_deref().unwrap_or("an unknown address");

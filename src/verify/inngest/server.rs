@@ -2,7 +2,7 @@
 
 use super::{
     app::{self, App, AppsError},
-    cron, sign,
+    cron, runs, sign,
 };
 use crate::credential::Secret;
 use http::{HeaderValue, StatusCode, header};
@@ -13,6 +13,8 @@ use url::{Host, Url};
 /// Servers with a backlog are slow.
 const LIMIT: Duration = Duration::from_secs(20);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// Runs that began before are not waited for by anybody.
+const DAY: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
 /// No answer is bigger.
 const MAX_ANSWER: usize = 16 << 20;
 
@@ -171,6 +173,21 @@ impl Server {
     ) -> Result<Option<jiff::Timestamp>, ServerError> {
         let body = self.ask(&cron::run_question(function, &from.to_string())).await?;
         cron::read_run(&body).map_err(|cause| self.garbled(cause))
+    }
+
+    /// How many runs of `app`'s functions go on that began in the last day; a few are told for many.
+    ///
+    /// # Errors
+    /// As for [`Self::apps`].
+    pub async fn running(&self, app: &str, now: jiff::Timestamp) -> Result<usize, ServerError> {
+        let body = self.ask(&cron::functions_question()).await?;
+        let functions = runs::read_ids(app, &body).map_err(|cause| self.garbled(cause))?;
+        if functions.is_empty() {
+            return Ok(0);
+        }
+        let from = now.checked_sub(DAY).unwrap_or(now);
+        let body = self.ask(&runs::question(&functions, &from.to_string())).await?;
+        runs::read(&body).map_err(|cause| self.garbled(cause))
     }
 
     async fn mutate(&self, question: &Value) -> Result<(), ServerError> {

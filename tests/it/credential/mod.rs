@@ -1,7 +1,7 @@
 //! Where passwords come from, and that they go back: whole builds with pushes to the bed's
 //! registries, seen from outside.
 
-mod agent;
+pub mod agent;
 
 use crate::{
     bed,

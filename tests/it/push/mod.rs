@@ -6,10 +6,10 @@ mod encrypted;
 mod faults;
 mod image;
 mod mirrors;
-mod proxy;
+pub mod proxy;
 mod registries;
 mod resume;
-mod secrecy;
+pub mod secrecy;
 mod trial;
 
 use crate::bed;

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Paths that a trace shows to be opened for writing, made, renamed or removed.
-fn written(trace: &str) -> BTreeSet<String> {
+pub fn written(trace: &str) -> BTreeSet<String> {
     let changes = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC"];
     let makers =
         ["creat(", "mkdir", "rename", "unlink", "link", "symlink", "mknod", "truncate", "chmod"];

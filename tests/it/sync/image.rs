@@ -125,8 +125,8 @@ fn a_refused_push_ends_with_17_and_the_receipt_says_so() {
     let project = project(bed::buildkitd(), &repository, "");
     let failed = project.json(&["sync"], 17);
     let receipt = &failed["error"]["details"]["receipt"];
-    assert_eq!(receipt["failure"]["stage"], "push", "{failed}");
-    assert_eq!(receipt["stages"]["build"]["state"], "done");
+    assert_eq!(receipt["failure"]["stage"], "preflight", "{failed}");
+    assert!(receipt["stages"]["build"].is_null(), "nothing was built: {failed}");
     assert_eq!(project.receipts()[0]["outcome"], "failed");
     let (user, password) = bed::user();
     let resumed = run(project

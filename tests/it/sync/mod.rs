@@ -2,10 +2,14 @@
 
 mod builder;
 mod doctor;
+mod gotchas;
 mod image;
 mod init;
+mod interrupt;
 mod plan;
+mod preflight;
 mod seed;
+mod whole;
 
 use crate::command::{Said, Stranger, run, unique, write_files};
 use serde_json::Value;

@@ -106,6 +106,48 @@ fn a_plan_touches_nothing_and_no_byte_leaves_the_process() {
     }
 }
 
+/// Every call of every process that a plan starts, as the kernel sees it: nobody is spoken to, nothing is
+/// written but the plan itself, and no program is started but git.
+#[test]
+fn gotcha_dry_run_with_side_effects_none_by_the_kernels_own_account() {
+    let (project, recorder) = recorded();
+    let trace = project.stranger.join("trace");
+    let planned = run(project
+        .stranger
+        .command(crate::bed::program("strace"))
+        .args(["-f", "-s", "65536", "-o"])
+        .arg(&trace)
+        .args(["-e", "trace=%network,%file,%process,write,writev,pwrite64,pwritev,sendfile,splice"])
+        .args([env!("CARGO_BIN_EXE_bk-sync"), "plan", "--format", "json"])
+        .current_dir(project.path())
+        .env("STAGE", "s")
+        .env("DOCKER_HOST", format!("unix://{}", project.stranger.join("docker.sock").display())));
+    assert_eq!(planned.code, 0, "{}", planned.stderr);
+    let trace = std::fs::read_to_string(&trace).unwrap();
+    let calls = |names: &[&str]| -> Vec<&str> {
+        let is = |line: &&str| names.iter().any(|name| line.contains(&format!(" {name}(")));
+        trace.lines().filter(is).collect()
+    };
+    assert_eq!(calls(&["connect", "bind", "listen", "sendto", "sendmsg", "sendmmsg"]), [""; 0]);
+    let sockets: Vec<_> =
+        calls(&["socket"]).into_iter().filter(|line| !line.contains("AF_UNIX")).collect();
+    assert_eq!(sockets, [""; 0]);
+    let files: Vec<_> = crate::push::secrecy::written(&trace)
+        .into_iter()
+        .filter(|path| path != "/dev/null" && path != "/dev/tty" && !path.starts_with("/proc/"))
+        .collect();
+    assert_eq!(files, [""; 0]);
+    // No file is open for writing and no socket has another end, so what is written goes to stdout, to
+    // stderr, or from one of these processes to another.
+    let programs = calls(&["execve"]);
+    assert!(programs.len() > 1, "{trace}");
+    for line in programs {
+        let is_git = line.contains("[\"git\", ") && line.contains("--no-optional-locks");
+        assert!(is_git || line.contains("\"plan\""), "{line}");
+    }
+    assert_eq!(recorder.heard(), Vec::<String>::new());
+}
+
 #[test]
 fn a_plan_is_the_same_where_there_is_no_network_at_all() {
     let (project, _recorder) = recorded();
@@ -142,7 +184,7 @@ fn a_plan_says_what_would_happen_and_who_chose_each_value() {
     let shown = planned.stdout.replace(&commit, "COMMIT").replace(&short, "SHORT");
     insta::assert_snapshot!(shown, @r#"
     commit COMMIT on trunk: Deploy it
-    preflight  look at config, checkout, builder, registry, n/deployment/app and its cluster
+    preflight  look at config, checkout, builder, registry, n/deployment/app and its cluster, and at what the checks need
     build      build Dockerfile for linux/arm64 on tcp://b.example:1
     push       hook: scan
                push r.example/app:SHORT
@@ -173,6 +215,7 @@ fn a_plan_says_what_would_happen_and_who_chose_each_value() {
     deploy.deadlines.rollout    1800s  (default)
     deploy.deadlines.verify     600s  (default)
     deploy.deadlines.record     120s  (default)
+    deploy.free_disk            2147483648  (default)
     "#);
     let json = project.json(&["plan"], 0);
     let result = &json["result"];

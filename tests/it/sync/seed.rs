@@ -5,22 +5,22 @@ use super::{Project, repository};
 use crate::{
     bed,
     command::{Said, run, unique, write_files},
+    verify::stand_in::{Inngest, serve},
 };
 use serde_json::{Value, json};
 use std::{
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex},
 };
 
-const WORKLOAD: &str = "system-bus-worker";
+pub(super) const WORKLOAD: &str = "system-bus-worker";
 
 /// The seed's system, with a namespace of its own.
-struct Seed {
-    project: Project,
-    namespace: String,
-    repository: String,
+pub(super) struct Seed {
+    pub(super) project: Project,
+    pub(super) namespace: String,
+    pub(super) repository: String,
 }
 
 impl Drop for Seed {
@@ -30,7 +30,7 @@ impl Drop for Seed {
     }
 }
 
-fn kubectl(arguments: &[&str]) -> Command {
+pub(super) fn kubectl(arguments: &[&str]) -> Command {
     let mut command = Command::new(bed::program("kubectl"));
     command.arg("--kubeconfig").arg(bed::kubeconfig()).args(arguments);
     command
@@ -53,7 +53,7 @@ fn apply(object: &Value) {
 impl Seed {
     /// A deployment that runs an old image, and a checkout that would replace it. `more` is added
     /// to the config; `annotations` tell the nodes how its pods behave.
-    fn new(more: &str, annotations: &Value) -> Self {
+    pub(super) fn new(more: &str, annotations: &Value) -> Self {
         let namespace = unique("sync");
         let repository = repository(bed::registry_token());
         apply(
@@ -129,7 +129,7 @@ impl Seed {
         Self { project, namespace, repository }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.project.command(arguments);
         let bin = self.project.stranger.join("bin");
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display());
@@ -140,31 +140,31 @@ impl Seed {
         command
     }
 
-    fn json(&self, arguments: &[&str], code: i32) -> Value {
+    pub(super) fn json(&self, arguments: &[&str], code: i32) -> Value {
         let said = run(self.command(arguments).args(["--format", "json"]));
         assert_eq!(said.code, code, "{arguments:?}\n{}\n{}", said.stdout, said.stderr);
         serde_json::from_str(&said.stdout).expect("JSON")
     }
 
-    fn run(&self, arguments: &[&str]) -> Said {
+    pub(super) fn run(&self, arguments: &[&str]) -> Said {
         run(&mut self.command(arguments))
     }
 
-    fn deployment(&self) -> Value {
+    pub(super) fn deployment(&self) -> Value {
         let output = kubectl(&["-n", &self.namespace, "get", "deployment", WORKLOAD, "-o", "json"])
             .output()
             .expect("kubectl starts");
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
     }
 
-    fn image(&self) -> String {
+    pub(super) fn image(&self) -> String {
         let deployment = self.deployment();
         let image = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
         image.as_str().expect("an image").to_owned()
     }
 
     /// Leases of the namespace that somebody holds.
-    fn locks(&self) -> Vec<String> {
+    pub(super) fn locks(&self) -> Vec<String> {
         let output = kubectl(&["-n", &self.namespace, "get", "leases", "-o", "json"])
             .output()
             .expect("kubectl starts");
@@ -176,13 +176,9 @@ impl Seed {
         items.iter().filter(held).map(|lease| lease["metadata"]["name"].to_string()).collect()
     }
 
-    fn told(&self) -> Vec<String> {
+    pub(super) fn told(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.project.stranger.join("slog.txt"));
         text.unwrap_or_default().lines().map(str::to_owned).collect()
-    }
-
-    fn state(&self) -> PathBuf {
-        self.project.stranger.join(".local/state/bk-sync/receipts")
     }
 }
 
@@ -292,90 +288,93 @@ fn a_cluster_that_refuses_is_found_before_anything_is_built() {
     assert!(words.contains("arm64") && words.contains("amd64"), "exec format error: {words}");
 }
 
-/// Where a deploy is ended.
-fn interrupted_in(stage: &str, signal: &str) {
-    let hook = "[[hook]]\nstage = \"STAGE\"\nwhen = \"before\"\ntimeout = \"5m\"\n\
-                command = [\"sh\", \"-c\", \"test -e $HOME/went && exit 0; touch $HOME/here; sleep 300\"]\n"
-        .replace("STAGE", stage);
-    let seed = Seed::new(&hook, &json!({}));
-    let before = seed.image();
-    let mut child = seed
-        .command(&["sync", "--format", "json"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("bk-sync starts");
-    let here = seed.project.stranger.join("here");
-    let began = Instant::now();
-    while !here.exists() {
-        assert!(began.elapsed() < Duration::from_mins(5), "{stage} was never reached");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    let pid = child.id().to_string();
-    let sent = Command::new("kill").args([signal, &pid]).status().expect("kill starts");
-    assert!(sent.success());
-    let status = child.wait().expect("it ends");
-    if signal == "-INT" {
-        assert_eq!(status.code(), Some(130), "{stage}");
-        assert_eq!(seed.locks(), Vec::<String>::new(), "{stage}");
-        let receipts = seed.project.receipts();
-        assert_eq!(receipts[0]["outcome"], "interrupted", "{stage}");
-    } else {
-        let newest = seed.project.receipts();
-        assert_eq!(newest[0]["outcome"], "running", "{stage}: the truth is on the disk");
-    }
-    let image = seed.image();
-    let pushed = seed.project.receipts()[0]["image"]["reference"].clone();
-    assert!(image == before || pushed == image.as_str(), "{stage}: {image} is neither old nor new");
-    assert!(seed.state().is_dir());
-
-    std::fs::write(seed.project.stranger.join("went"), "").expect("a mark");
-    let resumed = seed.json(&["sync", "--resume"], 0);
-    assert_eq!(resumed["result"]["outcome"], "done", "{stage}");
-    assert_eq!(seed.image(), resumed["result"]["image"]["reference"].as_str().expect("an image"));
-    assert_eq!(seed.locks(), Vec::<String>::new(), "{stage}");
-}
-
+/// Secrets of every kind that a deploy may hold, each of its own word, traced through all that it does: they
+/// are on no disk, in no output, in no argument, and in the environment of no child.
 #[test]
-fn ctrl_c_at_each_stage_leaves_old_or_new_and_resuming_completes() {
+fn canary_secrets_are_nowhere_but_where_they_are_used() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let sink = heard.clone();
+    let http = serve(move |asked| {
+        sink.lock().unwrap().push(asked.clone());
+        (200, json!({}))
+    });
+    let known = ("a-bus".to_owned(), "http://w/".to_owned(), true, vec!["a".to_owned()]);
+    let (_, port) = Inngest { apps: vec![known], ..Inngest::default() }.listen();
+    let mut hooks = String::new();
     for stage in ["build", "push", "rollout", "verify", "record"] {
-        interrupted_in(stage, "-INT");
+        for when in ["before", "after"] {
+            let hook = "[[hook]]\nstage = \"STAGE\"\nwhen = \"WHEN\"\ncommand = [\"sh\", \"-c\", \"cat >> $HOME/hooks\"]\n";
+            hooks.push_str(&hook.replace("STAGE", stage).replace("WHEN", when));
+        }
     }
-}
-
-#[test]
-fn a_kill_at_each_stage_leaves_old_or_new_and_resuming_completes() {
-    for stage in ["push", "rollout", "record"] {
-        interrupted_in(stage, "-KILL");
-    }
-}
-
-#[test]
-fn no_secret_is_on_disk_in_outputs_or_in_the_cluster() {
-    let seed = Seed::new("", &json!({}));
-    let said = seed.run(&["sync", "-vv", "--format", "json"]);
-    assert_eq!(said.code, 0, "{}", said.stderr);
-    let password = bed::user().1;
+    let more = format!(
+        "timeout = \"60s\"\nhttp = {{ url = \"http://127.0.0.1:{http}/\", token_env = \"RECORD_TOKEN\" }}\n\
+         [verify.inngest]\nurl = \"http://127.0.0.1:{port}\"\napp = \"a-bus\"\nfunctions = [\"a\"]\nsigning_key_env = \"SIGNING_KEY\"\n{hooks}"
+    );
+    let seed = Seed::new(&more, &json!({}));
+    let canaries = [
+        ("RECORD_TOKEN", "canary-record-5d1c"),
+        ("SIGNING_KEY", "signkey-prod-00ffcanary77"),
+        ("BUILD_SECRET", "canary-build-90aa"),
+    ];
+    let trace = seed.project.stranger.join("trace");
+    let mut command = seed.project.stranger.command(bed::program("strace"));
+    let bin = seed.project.stranger.join("bin");
+    command
+        .current_dir(seed.project.path())
+        .args(["-f", "-v", "-s", "262144", "-e", "trace=execve", "-o"])
+        .arg(&trace)
+        .arg(env!("CARGO_BIN_EXE_bk-sync"))
+        .args(["sync", "-vv", "--format", "json", "--secret", "id=s,env=BUILD_SECRET"])
+        .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display()))
+        .env("KUBECONFIG", bed::kubeconfig())
+        .env("GHCR_TOKEN", bed::user().1)
+        .envs(canaries);
+    let said = run(&mut command);
+    assert_eq!(said.code, 0, "{}\n{}", said.stdout, said.stderr);
+    let traced = std::fs::read_to_string(&trace).expect("a trace");
+    std::fs::remove_file(&trace).expect("the trace");
+    let children: Vec<&str> = traced
+        .lines()
+        .filter(|line| line.contains("execve(") && !line.contains("bk-sync\", [\""))
+        .collect();
+    // git, the hooks, their `cat`, and the recorder.
+    assert!(children.len() > 12, "{}", children.len());
+    let history = run(&mut seed.command(&["history", "--format", "json"])).stdout;
     let places = [
         ("stdout", said.stdout),
         ("stderr", said.stderr),
         ("the workload", seed.deployment().to_string()),
+        ("the history", history),
+        ("a child's arguments or environment", children.join("\n")),
+        (
+            "the receipt that was posted",
+            String::from_utf8_lossy(&heard.lock().unwrap()[0].body).into_owned(),
+        ),
     ];
-    for (place, text) in places {
-        assert!(!text.contains(password), "the password is in {place}");
-    }
-    let mut waiting = vec![seed.project.stranger.path().to_owned()];
-    while let Some(directory) = waiting.pop() {
-        for entry in std::fs::read_dir(directory).expect("a directory").flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                waiting.push(path);
-            } else if let Ok(bytes) = std::fs::read(&path) {
-                let text = String::from_utf8_lossy(&bytes);
-                assert!(!text.contains(password), "the password is in {}", path.display());
+    for secret in canaries.map(|(_, secret)| secret).into_iter().chain([bed::user().1]) {
+        for (place, text) in &places {
+            assert!(!text.contains(secret), "`{secret}` is in {place}");
+        }
+        let mut waiting = vec![seed.project.stranger.path().to_owned()];
+        while let Some(directory) = waiting.pop() {
+            for entry in std::fs::read_dir(directory).expect("a directory").flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    waiting.push(path);
+                } else if let Ok(bytes) = std::fs::read(&path) {
+                    let text = String::from_utf8_lossy(&bytes);
+                    assert!(!text.contains(secret), "`{secret}` is in {}", path.display());
+                }
             }
         }
     }
+    // And there they are used.
+    let authorization = heard.lock().unwrap()[0].headers["authorization"].clone();
+    assert_eq!(authorization, "Bearer canary-record-5d1c");
+    let hooks = std::fs::read_to_string(seed.project.stranger.join("hooks"))
+        .expect("what hooks were given");
+    assert_eq!(hooks.matches("\"version\":").count(), 10, "each hook got the receipt so far");
 }
 
 #[test]

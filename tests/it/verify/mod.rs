@@ -1,6 +1,6 @@
 //! The checks after a rollout, through a real client of the Kubernetes API.
 
-mod stand_in;
+pub mod stand_in;
 
 use bk_sync::{
     credential::Secret,
@@ -39,6 +39,7 @@ fn check(world: &World) -> InngestCheck {
         stale_match: Vec::new(),
         delete: false,
         cron_age: None,
+        running: None,
         unindexed: Vec::new(),
         attempts: 2,
         timeout: Duration::from_mins(1),

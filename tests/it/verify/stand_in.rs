@@ -1,7 +1,8 @@
 //! Stand-ins for what cannot run everywhere: an Inngest server and a worker behind an API server's
 //! pod proxy. They speak plain HTTP/1.1 and hold to what is known of the real ones: GraphQL at
 //! `/v0/gql` without authentication, REST at `/v1/apps/NAME/functions` with it, registration by a
-//! `PUT` to the worker, which is signed where the worker has a key.
+//! `PUT` to the worker, which is signed where the worker has a key, and which makes the worker's SDK
+//! post all its functions to `/fn/register`, with the key's hash.
 
 use bk_sync::{credential::Secret, verify::inngest::sign};
 use serde_json::{Value, json};
@@ -30,7 +31,12 @@ pub type Answer = (u16, Value);
 
 /// Serves `answer` on a port of this machine, which is returned.
 pub fn serve(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    serve_at("127.0.0.1", answer)
+}
+
+/// The same at an address of this machine.
+fn serve_at(address: &str, answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> u16 {
+    let listener = TcpListener::bind((address, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let answer = Arc::new(answer);
     std::thread::spawn(move || {
@@ -82,6 +88,12 @@ pub struct Inngest {
     pub crons: Vec<(String, String, Option<String>)>,
     /// Names of apps that were deleted.
     pub deleted: Vec<String>,
+    /// The slugs of functions with a run that goes on, once for each run.
+    pub running: Vec<String>,
+    /// The signing key, whose hash registrations by an SDK must carry.
+    pub key: Option<String>,
+    /// Apps that were registered by an SDK, each time, with the SDK's version.
+    pub registered: Vec<(String, String)>,
 }
 
 impl Inngest {
@@ -92,7 +104,52 @@ impl Inngest {
         self.apps.push((app.to_owned(), url.to_owned(), true, kept));
     }
 
+    /// A server by itself, for workers that are real: it listens on all addresses of this machine. What it
+    /// knows, and its port.
+    pub fn listen(self) -> (Arc<Mutex<Self>>, u16) {
+        let state = Arc::new(Mutex::new(self));
+        let served = state.clone();
+        let port = serve_at("0.0.0.0", move |asked| served.lock().unwrap().answer(asked));
+        (state, port)
+    }
+
+    /// The functions of the app `name`, sorted.
+    pub fn functions(&self, name: &str) -> Vec<String> {
+        let of = |(app, _, _, ids): &(String, String, bool, Vec<String>)| {
+            (app == name).then(|| ids.clone())
+        };
+        let mut ids: Vec<String> = self.apps.iter().filter_map(of).flatten().collect();
+        ids.sort();
+        ids
+    }
+
+    /// What an SDK posts when it is told to register: the app with all its functions, whose ids begin with
+    /// the app's. Those that are not among them are gone.
+    fn registration(&mut self, asked: &Asked) -> Answer {
+        if let Some(key) = &self.key {
+            let wanted = sign::bearer(&Secret::new(key.as_str()));
+            let wanted = String::from_utf8(wanted.to_vec()).unwrap();
+            if asked.headers.get("authorization") != Some(&wanted) {
+                return (401, json!({"error": "invalid signing key", "status": 401}));
+            }
+        }
+        let told: Value = serde_json::from_slice(&asked.body).unwrap();
+        let app = told["appName"].as_str().unwrap().to_owned();
+        let own = |function: &Value| {
+            let id = function["id"].as_str().unwrap();
+            id.strip_prefix(&format!("{app}-")).unwrap_or(id).to_owned()
+        };
+        let functions: Vec<String> =
+            told["functions"].as_array().unwrap().iter().map(own).collect();
+        self.registered.push((app.clone(), told["sdk"].as_str().unwrap_or_default().to_owned()));
+        self.register(&app, told["url"].as_str().unwrap(), &functions);
+        (200, json!({"ok": true, "modified": true}))
+    }
+
     fn answer(&mut self, asked: &Asked) -> Answer {
+        if asked.path.starts_with("/fn/register") {
+            return self.registration(asked);
+        }
         if let Some(rest) = asked.path.strip_prefix("/v1/apps/") {
             if !asked.headers.get("authorization").is_some_and(|v| v.starts_with("Bearer signkey-"))
             {
@@ -128,6 +185,13 @@ impl Inngest {
                 })
                 .collect();
             return (200, json!({"data": {"functions": list}}));
+        }
+        if query.contains("runs(") && variables["filter"]["status"][0] == "RUNNING" {
+            let asked = variables["filter"]["functionIDs"].as_array().unwrap();
+            let runs = self.running.iter().filter(|slug| asked.contains(&json!(slug)));
+            let edges: Vec<Value> =
+                runs.map(|slug| json!({"node": {"id": format!("run-of-{slug}")}})).collect();
+            return (200, json!({"data": {"runs": {"edges": edges}}}));
         }
         if query.contains("runs(") {
             let wanted = variables["filter"]["functionIDs"][0].as_str().unwrap();
