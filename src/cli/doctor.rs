@@ -1,6 +1,6 @@
 //! `doctor`.
 
-use super::{credentials, execute, sync::Surroundings, tls};
+use super::{credentials, execute, push, sync::Surroundings, tls};
 use crate::{
     buildkit::dial,
     diagnostic::{Diagnostic, Exit, Format, Printer},
@@ -50,6 +50,7 @@ impl DoctorArguments {
             docker: execute::docker(environment),
             ..dial::Options::default()
         };
+        let push = push::settings(&plan.build, push::DEFAULTS, environment)?;
         let discovery = execute::discovery(&request.builder, environment);
         let search: OsString = environment.raw("PATH").unwrap_or_default();
         let quiet = GlobalArguments { quiet: true, ..global.clone() };
@@ -60,7 +61,7 @@ impl DoctorArguments {
                     let local = Local { config: &config, plan: &plan, search: &search };
                     let mut checks = doctor::local(&local);
                     checks.extend(doctor::builder(&plan, &discovery, &options).await);
-                    checks.extend(doctor::registry(&plan, &login).await);
+                    checks.extend(doctor::registry(&plan, &login, &push.reach).await);
                     let inngest = cluster.checks.inngest.clone();
                     checks.extend(doctor::cluster(&plan, cluster, &cancel).await);
                     checks.extend(doctor::inngest(inngest.as_ref()).await);

@@ -58,7 +58,11 @@ pub(super) fn check<'a>(
     })
 }
 
-async fn ask(repository: &Repository, is_known: bool) -> Result<(), RegistryError> {
+/// Asks one repository. One that took a push from here before `is_known`.
+///
+/// # Errors
+/// It says no ([`RegistryError::is_refusal`]), or does not say.
+pub(super) async fn ask(repository: &Repository, is_known: bool) -> Result<(), RegistryError> {
     let asked = tokio::time::timeout(LIMIT, repository.check_write(is_known)).await;
     asked.unwrap_or_else(|_| Err(repository.silent(LIMIT)))
 }
@@ -68,7 +72,8 @@ fn refuses(error: &RegistryError, is_ours: bool) -> bool {
     error.is_refusal() || is_ours && matches!(error.kind, Kind::Untrusted)
 }
 
-async fn refused(repository: &Repository, error: &RegistryError, login: &Login) -> PushFailure {
+/// The refusal of a repository, told by what stood in the way of the login.
+pub(super) async fn refused(repository: &Repository, error: &RegistryError, login: &Login) -> PushFailure {
     let failure = PushFailure::of_registry(&repository.to_string(), error);
     // Where credentials should have been found and were not, that says more.
     let host = repository.server().host();

@@ -33,6 +33,7 @@ impl Inputs {
             ssh_agent: self.ssh_agent.clone(),
             directory: self.directory.clone(),
             state: self.state.clone(),
+            is_remembered: false,
             push: self.push.clone(),
             stdin: None,
             events: Events::discard(),

@@ -2,21 +2,26 @@
 
 use super::Check;
 use crate::{
-    buildkit::session::RegistryAuth as _, credential::RegistryHost, image::reference::Reference,
-    pipeline::login::Login, plan::SyncPlan,
+    buildkit::session::RegistryAuth as _,
+    credential::RegistryHost,
+    image::reference::Reference,
+    pipeline::{error::PushFailure, login::Login, preflight_push, push::Targets},
+    plan::SyncPlan,
+    registry::{Reach, Repository},
 };
 use futures::future::join_all;
 use std::collections::BTreeSet;
 
 /// Looks at the registries of the image. What is lent for it is for the caller to give back; an
 /// upload may be opened, and is cancelled then.
-pub async fn registry(plan: &SyncPlan, login: &Login) -> Vec<Check> {
+pub async fn registry(plan: &SyncPlan, login: &Login, reach: &Reach) -> Vec<Check> {
     let names = plan.build.tags.iter().filter_map(|tag| Reference::parse(tag).ok());
-    let repositories: BTreeSet<(RegistryHost, String)> =
-        names.map(|name| (RegistryHost::new(name.domain()), name.path().to_owned())).collect();
-    let hosts: BTreeSet<&RegistryHost> = repositories.iter().map(|(host, _)| host).collect();
+    let repositories =
+        Targets::new(&names.collect::<Vec<_>>(), false, login, reach).repositories();
+    let hosts: BTreeSet<&RegistryHost> =
+        repositories.iter().map(|repository| repository.server().host()).collect();
     let mut checks = join_all(hosts.into_iter().map(|host| credentials(host, login))).await;
-    checks.extend(join_all(repositories.iter().map(|(host, path)| push(host, path, login))).await);
+    checks.extend(join_all(repositories.iter().map(|repository| push(repository, login))).await);
     checks
 }
 
@@ -41,12 +46,18 @@ async fn credentials(host: &RegistryHost, login: &Login) -> Check {
     }
 }
 
-async fn push(host: &RegistryHost, path: &str, login: &Login) -> Check {
-    match login.may_push(host, path, false).await {
-        Ok(()) => Check::ok("registry", "push", format!("`{host}/{path}` takes pushes")),
-        Err(failure) if failure.is_refusal() => {
-            Check::failed("registry", "push", failure.to_string(), failure.hint())
+async fn push(repository: &Repository, login: &Login) -> Check {
+    match preflight_push::ask(repository, false).await {
+        Ok(()) => Check::ok("registry", "push", format!("`{repository}` takes pushes")),
+        Err(error) if error.is_refusal() => {
+            let PushFailure { message, cause, fix, .. } =
+                preflight_push::refused(repository, &error, login).await;
+            let finding = match cause {
+                Some(cause) => format!("{message}: {cause}"),
+                None => message,
+            };
+            Check::failed("registry", "push", finding, fix.unwrap_or_default())
         }
-        Err(failure) => Check::skipped("registry", "push", failure.to_string()),
+        Err(error) => Check::skipped("registry", "push", format!("{}: {error}", error.cause())),
     }
 }
