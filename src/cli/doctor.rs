@@ -44,11 +44,7 @@ impl DoctorArguments {
         let planned = self.deploy.with_dirty_allowed().plan(surroundings)?;
         let Planned { plan, request, config, cluster } = planned;
         let (chain, warnings) = credentials::chain(&plan.build, Some(&config), environment)?;
-        let options = dial::Options {
-            tls: tls::files(global)?,
-            docker: execute::docker(environment),
-            ..dial::Options::default()
-        };
+        let options = execute::dial_options(global, environment)?;
         let discovery = execute::discovery(&request.builder, environment);
         let search: OsString = environment.raw("PATH").unwrap_or_default();
         let quiet = GlobalArguments { quiet: true, ..global.clone() };

@@ -348,6 +348,17 @@ fn a_log_may_know_better() {
     let mut found = only(&seen(&[crashed(255, "Error", 1)], &[])).diagnosis;
     refine(&mut found, vec!["exec /app: exec format error".to_owned()]);
     assert_eq!((found.code, found.log.len()), (Code::ExecFormatError, 1));
+    // Shells that started the program have words of their own.
+    for words in [
+        "/run.sh: line 1: /app: cannot execute binary file: Exec format error",
+        "/run.sh: 1: exec: /app: Exec format error",
+        "/app: line 1: ELF: not found",
+    ] {
+        let mut found = only(&seen(&[crashed(127, "Error", 1)], &[])).diagnosis;
+        refine(&mut found, vec![words.to_owned(), "more".to_owned()]);
+        assert_eq!(found.code, Code::ExecFormatError, "{words}");
+        assert_eq!(found.evidence.last().map(String::as_str), Some(words));
+    }
     let mut found = only(&seen(&[crashed(1, "Error", 1)], &[])).diagnosis;
     refine(&mut found, vec!["panic: no".to_owned()]);
     assert_eq!((found.code, found.log.len()), (Code::CrashLoop, 1));
