@@ -363,3 +363,12 @@ fn a_log_may_know_better() {
     refine(&mut found, vec!["panic: no".to_owned()]);
     assert_eq!((found.code, found.log.len()), (Code::CrashLoop, 1));
 }
+
+#[test]
+fn a_pod_whose_node_is_gone_is_told_apart_by_an_event() {
+    let running = app(&json!({"ready": true, "started": true, "state": {"running": {}}}));
+    let seen = |notes: Said| seen(std::slice::from_ref(&running), notes);
+    assert_eq!(diagnose(&seen(&[]), &Aim::default()), []);
+    let found = only(&seen(&[("NodeNotReady", "Node is not ready")])).diagnosis;
+    assert_eq!((found.code, found.fatal), (Code::NodeLost, false));
+}
