@@ -172,9 +172,7 @@ impl Cluster {
                 server: self.server.clone(),
             }),
             // Running something there is another right than looking there.
-            Err(kube::Error::Api(status)) if status.code == 403 => {
-                Ok(container.map(str::to_owned))
-            }
+            Err(kube::Error::Api(status)) if status.code == 403 => Ok(container.map(str::to_owned)),
             Err(source) => {
                 Err(ExecError::Api { action: format!("cannot read the pod `{pod}`"), source })
             }
@@ -460,8 +458,7 @@ mod tests {
         let default = json!({"kubectl.kubernetes.io/default-container": "buildkitd"});
         assert_eq!(choose("b", &pod(&statuses, &default), None).unwrap(), "buildkitd");
         let error = choose("b", &plain, Some("nope")).unwrap_err().to_string();
-        let expected =
-            "the pod `b` has no container `nope`; it has `proxy`, `buildkitd`, `init`";
+        let expected = "the pod `b` has no container `nope`; it has `proxy`, `buildkitd`, `init`";
         assert_eq!(error, expected);
     }
 

@@ -58,8 +58,16 @@ const FORBIDDEN: &[(&[&str], &[&str])] = &[
     (
         &["transport"],
         &[
-            "buildkit", "cli", "cluster", "config", "credential", "engine", "pipeline", "progress",
-            "registry", "rollout",
+            "buildkit",
+            "cli",
+            "cluster",
+            "config",
+            "credential",
+            "engine",
+            "pipeline",
+            "progress",
+            "registry",
+            "rollout",
         ],
     ),
     (

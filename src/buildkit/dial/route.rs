@@ -64,7 +64,8 @@ impl PodRoute {
     async fn open(&self) -> Result<Opened, Cause> {
         let reached = self.cluster.get_or_try_init(|| Cluster::connect(&self.access)).await;
         let cluster = reached.map_err(|error| Cause::Pod(error.into()))?;
-        let (stream, voice) = cluster.exec(&self.pod, self.container.as_deref(), &DIAL_STDIO).await?;
+        let (stream, voice) =
+            cluster.exec(&self.pod, self.container.as_deref(), &DIAL_STDIO).await?;
         Ok(Opened { stream, voice: Some(Carrier::Pod(voice)) })
     }
 }

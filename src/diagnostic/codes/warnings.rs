@@ -97,10 +97,8 @@ pub(super) const CODES: &[Explanation] = &[
             "The registry is within the cluster's reach only.",
             "It gives us no access, or has no such image.",
         ],
-        remedies: &[
-            "Log in with `docker login REGISTRY`, or set `BK_SYNC_REGISTRY_USERNAME` and \
-             `BK_SYNC_REGISTRY_PASSWORD`.",
-        ],
+        remedies: &["Log in with `docker login REGISTRY`, or set `BK_SYNC_REGISTRY_USERNAME` and \
+             `BK_SYNC_REGISTRY_PASSWORD`."],
     },
     Explanation {
         code: "NO_REPLICAS",

@@ -21,7 +21,8 @@ const AS_IN_A_POD: &str = "set -e; at=/run/secrets/kubernetes.io/serviceaccount;
 fn authority() -> Vec<u8> {
     use base64::Engine as _;
     let text = std::fs::read_to_string(bed::kubeconfig()).unwrap();
-    let line = text.lines().find_map(|line| line.trim().strip_prefix("certificate-authority-data:"));
+    let line =
+        text.lines().find_map(|line| line.trim().strip_prefix("certificate-authority-data:"));
     base64::engine::general_purpose::STANDARD.decode(line.unwrap().trim()).unwrap()
 }
 
@@ -44,7 +45,8 @@ fn inside(command: &Command, account: &Path) -> Command {
             inside.env(name, value);
         }
     }
-    let (host, port) = server_address().rsplit_once(':').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let (host, port) =
+        server_address().rsplit_once(':').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
     inside.env("KUBERNETES_SERVICE_HOST", host).env("KUBERNETES_SERVICE_PORT", port);
     inside.env_remove("KUBECONFIG");
     inside
@@ -59,9 +61,12 @@ fn inside_a_pod_its_account_is_used_with_the_role_of_readme_alone() {
     std::fs::write(account.path().join("ca.crt"), authority()).unwrap();
     std::fs::write(account.path().join("namespace"), &shop.namespace).unwrap();
     let mut command = shop.bk_sync();
-    command
-        .args(["rollout", "deployment/web", "--image", &new()])
-        .args(["--format", "json", "--progress", "plain"]);
+    command.args(["rollout", "deployment/web", "--image", &new()]).args([
+        "--format",
+        "json",
+        "--progress",
+        "plain",
+    ]);
     let rolled = Rolled::new(run(&mut inside(&command, account.path())), Duration::ZERO);
     rolled.ended(0, "");
     // The namespace is the pod's own; there is no context.

@@ -22,8 +22,7 @@ const ENDED_WITHIN: Duration = Duration::from_secs(6);
 fn fails_at_once(kind: Kind, fail: &'static str, code: &str) {
     let (object, shop) = failing(kind, fail);
     let observer = Observer::of(&shop.namespace);
-    let (rolled, lines) =
-        shop.timed(&super::shop::name_of(&object), &new(), &["--timeout", GIVEN]);
+    let (rolled, lines) = shop.timed(&super::shop::name_of(&object), &new(), &["--timeout", GIVEN]);
     rolled.ended(13, code);
     let report = rolled.workload();
     assert_eq!(report["outcome"], "failed", "{report:#}");
@@ -43,8 +42,7 @@ fn fails_at_once(kind: Kind, fail: &'static str, code: &str) {
 fn fails_in_time(kind: Kind, fail: &'static str, code: &str) {
     let (object, shop) = failing(kind, fail);
     let observer = Observer::of(&shop.namespace);
-    let (rolled, lines) =
-        shop.timed(&super::shop::name_of(&object), &new(), &["--timeout", BRIEF]);
+    let (rolled, lines) = shop.timed(&super::shop::name_of(&object), &new(), &["--timeout", BRIEF]);
     let report = rolled.workload();
     assert_eq!(rolled.json["error"]["code"], code, "{:#}", rolled.json);
     assert_eq!(report["outcome"], "timed_out", "{report:#}");

@@ -71,8 +71,7 @@ fn pods_that_ask_for_a_label_that_went_are_unschedulable() {
         shop.apply(&object);
         shop.settled(&object);
         node.label(&format!("{OWN}-"));
-        let rolled =
-            shop.rollout(&format!("{}/web", kind.word()), &new(), &["--timeout", "60s"]);
+        let rolled = shop.rollout(&format!("{}/web", kind.word()), &new(), &["--timeout", "60s"]);
         rolled.ended(exit, "UNSCHEDULABLE");
         let web = rolled.workload();
         assert_eq!(web["outcome"], "failed", "{web:#}");

@@ -92,7 +92,8 @@ impl Observer {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let client = client().await;
-                let pods = watch(&client, &namespace, ApiResource::erase::<Pod>(&()), &into, &begun);
+                let pods =
+                    watch(&client, &namespace, ApiResource::erase::<Pod>(&()), &into, &begun);
                 let events =
                     watch(&client, &namespace, ApiResource::erase::<Event>(&()), &into, &begun);
                 tokio::select! {

@@ -81,9 +81,7 @@ fn a_registry_that_wants_credentials_is_asked_with_them_and_is_not_needed() {
     succeed(&mut copy);
     let wrong = format!("{repository_there}@{amd64}");
     let mut known = shop.command("deployment/web", &wrong, &[]);
-    known
-        .env("BK_SYNC_REGISTRY_USERNAME", user)
-        .env("BK_SYNC_REGISTRY_PASSWORD", password);
+    known.env("BK_SYNC_REGISTRY_USERNAME", user).env("BK_SYNC_REGISTRY_PASSWORD", password);
     Rolled::new(run(&mut known), Duration::ZERO).ended(17, "ARCH_MISMATCH");
     assert_eq!(shop.image("deployment/web"), old());
     // The anonymous may not read there, and are told that nothing was checked.

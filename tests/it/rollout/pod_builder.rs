@@ -182,8 +182,7 @@ fn a_build_in_a_pod_that_is_interrupted_leaves_nothing_running_there() {
     let shop = Shop::open();
     let context = tempfile::tempdir().unwrap();
     let mark = unique("mark");
-    let dockerfile =
-        format!("FROM {}\nRUN echo {mark} && sleep 600\n", bed::base_multi());
+    let dockerfile = format!("FROM {}\nRUN echo {mark} && sleep 600\n", bed::base_multi());
     write_files(context.path(), &[("Dockerfile", &dockerfile)]);
     let mut command = build(&shop, bed::kube_pod(), context.path());
     command

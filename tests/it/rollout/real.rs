@@ -84,6 +84,56 @@ fn from_source_to_verified_pods_and_back_where_it_crashes() {
 }
 
 #[test]
+fn the_demo_goes_from_source_to_verified_pods_in_one_command() {
+    let shop = Shop::open();
+    let key = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(key.path(), "a signing key").unwrap();
+    let repository = format!("{}/rollout/{}", bed::registry(), unique("lighthouse"));
+    let build = |version: &str| {
+        let mut command = shop.bk_sync();
+        command
+            .args(["--builder", bed::buildkitd(), "--format", "json", "--progress", "plain"])
+            .args(["build", "--platform", "linux/arm64", "--push", "--provenance=false"])
+            .args(["--tag", &format!("{repository}:{version}")])
+            .args(["--build-arg", &format!("BASE={}", bed::base_arm64())])
+            .args(["--build-arg", &format!("VERSION={version}")])
+            .arg("--secret")
+            .arg(format!("id=signing_key,src={}", key.path().display()))
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/demo"));
+        command
+    };
+    let first: Value = serde_json::from_str(&succeed(&mut build("1")).stdout).unwrap();
+    let digest = first["result"]["image"]["digest"].as_str().unwrap();
+    let mut object = deployment(&format!("{repository}@{digest}"));
+    // What the image says of itself starts it.
+    object["spec"]["template"]["spec"]["containers"] = json!([{
+        "name": "app", "image": format!("{repository}@{digest}"),
+        "ports": [{"containerPort": 8080}],
+        "readinessProbe": {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1,
+            "timeoutSeconds": 5},
+    }]);
+    shop.apply(&object);
+    shop.settled(&object);
+    let mut second = build("2");
+    second.args(["--rollout", "deployment/web", "-n", &shop.namespace]).args(LONG);
+    let began = Instant::now();
+    let rolled = Rolled::new(run(&mut second), began.elapsed());
+    rolled.ended(0, "");
+    eprintln!("the demo, from source to verified pods: {:?}", began.elapsed());
+    let web = report(&rolled);
+    assert_eq!(web["outcome"], "rolled_out", "{web:#}");
+    let new = rolled.json["result"]["image"]["digest"].as_str().unwrap();
+    assert_ne!(new, digest);
+    let pod = &web["pods"][0];
+    assert_eq!((&pod["image_id"], &pod["node"]), (&json!(new), &json!(bed::real_node())));
+    // The pod that was proven answers, as what it was built as.
+    let name = pod["name"].as_str().unwrap();
+    let path = format!("/api/v1/namespaces/{}/pods/{name}:8080/proxy/healthz", shop.namespace);
+    let health = succeed(&mut shop.kubectl(&["get", "--raw", &path])).stdout;
+    assert!(health.contains("aarch64"), "{health}");
+}
+
+#[test]
 fn an_image_that_is_not_there() {
     let shop = Shop::with(&deployment(bed::base_arm64()));
     let nowhere = format!("{}/rollout/nowhere@sha256:{}", bed::registry(), "e".repeat(64));

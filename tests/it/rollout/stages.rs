@@ -193,7 +193,10 @@ fn a_rollout_of_several_workloads_that_is_interrupted_leaves_the_rest_untouched(
     let rolled = Rolled::of(child);
     rolled.ended(130, "INTERRUPTED");
     let workloads = &rolled.json["error"]["details"]["rollout"]["workloads"];
-    assert_eq!((&workloads[0]["outcome"], &workloads[1]["outcome"]), (&json!("interrupted"), &json!("untouched")));
+    assert_eq!(
+        (&workloads[0]["outcome"], &workloads[1]["outcome"]),
+        (&json!("interrupted"), &json!("untouched"))
+    );
     assert_eq!(shop.image("statefulset/db"), old());
     for lease in [LEASE, "bk-sync-statefulset-db"] {
         assert!(shop.is_unlocked(lease), "{lease} is kept");
