@@ -113,21 +113,17 @@ fn a_node_that_is_lost_is_named() {
     let object = on(&node, Kind::Deployment);
     shop.apply(&object);
     shop.settled(&object);
-    // The pods run and are watched for a while: then their node goes.
-    let flags = ["--timeout", "60s", "--settle", "55s"];
+    // The pods run and are watched for a while; meanwhile their node falls silent. The cluster gives
+    // it up after 50 s.
+    let flags = ["--timeout", "100s", "--settle", "95s", "--on-failure", "keep"];
     let child = shop.set("deployment/web", &new(), &flags);
     shop.until("two new pods", |shop| shop.pods() == (vec![new(); 2], true));
     node.label("bk-sync.test/node-");
-    let lost = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown",
-        "reason": "NodeStatusUnknown", "message": "Kubelet stopped posting node status."}]}});
-    let name = format!("node/{}", node.name);
-    succeed(&mut shop.kubectl(&["patch", &name, "--subresource=status", "-p", &lost.to_string()]));
     let rolled = Rolled::of(child);
     rolled.ended(14, "NODE_LOST");
     let web = rolled.workload();
     assert_eq!(web["outcome"], "timed_out", "{web:#}");
     assert_eq!(web["diagnoses"][0]["node"], node.name, "{web:#}");
-    assert_eq!(web["rollback"]["outcome"], "failed", "{web:#}");
 }
 
 #[test]
