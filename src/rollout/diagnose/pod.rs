@@ -117,6 +117,14 @@ fn unschedulable(pod: &Pod, words: &str) -> Finding {
             "make the PersistentVolumeClaim in the namespace",
         );
     }
+    if let (Some(claim), true) = (claim, has("is being deleted")) {
+        return finding(
+            Code::VolumeClaimPending,
+            true,
+            format!("the claim `{claim}` of {} is being deleted", pod.name),
+            "see who deletes it; it goes with the last pod that has it, and must be made anew",
+        );
+    }
     if has("unbound immediate PersistentVolumeClaims") || has("PersistentVolumeClaim is not bound")
     {
         return finding(

@@ -220,6 +220,14 @@ fn what_a_node_reports_has_a_code_and_an_end_or_none() {
             false,
         ),
         (
+            unscheduled(
+                "0/3 nodes are available: persistentvolumeclaim \"data\" is being deleted.",
+            ),
+            no_notes,
+            Code::VolumeClaimPending,
+            true,
+        ),
+        (
             unscheduled("0/3 nodes are available: persistentvolumeclaim \"data\" not found."),
             no_notes,
             Code::VolumeClaimPending,

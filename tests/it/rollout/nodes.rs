@@ -155,3 +155,31 @@ fn a_pod_that_is_evicted_on_the_way_is_replaced_and_ends_nothing() {
     shop.runs(&new(), 2);
     assert_ne!(run(&mut shop.kubectl(&["get", "pod", pod])).code, 0, "it was not evicted");
 }
+
+#[test]
+fn a_claim_that_is_being_deleted_is_named() {
+    let shop = Shop::open();
+    let volume = unique("volume");
+    let size = json!({"storage": "1Gi"});
+    shop.apply(&json!({"apiVersion": "v1", "kind": "PersistentVolume",
+        "metadata": {"name": volume}, "spec": {"capacity": size, "accessModes": ["ReadWriteMany"],
+            "persistentVolumeReclaimPolicy": "Retain", "storageClassName": "",
+            "hostPath": {"path": "/nonexistent"},
+            "claimRef": {"namespace": shop.namespace, "name": "data"}}}));
+    shop.apply(&json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteMany"],
+            "storageClassName": "", "volumeName": volume, "resources": {"requests": size}}}));
+    let mut object = workload(Kind::Deployment);
+    object["spec"]["template"]["spec"]["volumes"] =
+        json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]);
+    shop.apply(&object);
+    shop.settled(&object);
+    // It stays for as long as the old pods have it; new ones get it no more.
+    succeed(&mut shop.kubectl(&["delete", "pvc", "data", "--wait=false"]));
+    let rolled = shop.rollout("deployment/web", &new(), &["--timeout", "60s"]);
+    succeed(&mut shop.kubectl(&["delete", "pv", &volume, "--wait=false"]));
+    rolled.ended(13, "VOLUME_CLAIM_PENDING");
+    let message = rolled.json["error"]["message"].as_str().unwrap();
+    assert!(message.contains("`data`") && message.contains("being deleted"), "{message}");
+    shop.runs(&old(), 2);
+}
