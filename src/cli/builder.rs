@@ -1,8 +1,6 @@
 //! `builder ls|inspect|du|prune`.
 
-use super::{
-    arguments::GlobalArguments, build::named_builder, environment::Environment, execute, tls,
-};
+use super::{arguments::GlobalArguments, build::named_builder, environment::Environment, execute};
 use crate::{
     buildkit::{
         control::Control,

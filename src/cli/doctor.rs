@@ -1,8 +1,7 @@
 //! `doctor`.
 
-use super::{credentials, execute, sync::Surroundings, tls};
+use super::{credentials, execute, sync::Surroundings};
 use crate::{
-    buildkit::dial,
     diagnostic::{Diagnostic, Exit, Format, Printer},
     pipeline::{
         Error,

@@ -6,10 +6,9 @@ use super::{
     cluster::{self, ClusterArguments},
     credentials,
     environment::Environment,
-    execute, push, tls, verify,
+    execute, push, verify,
 };
 use crate::{
-    buildkit::dial,
     config::{Config, CredentialSource, Dirty, OnFailure, SyncOverrides, sync_plan},
     credential::Secret,
     diagnostic::{Diagnostic, Exit, NextAction, Printer},

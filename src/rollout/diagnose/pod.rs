@@ -109,20 +109,20 @@ fn unschedulable(pod: &Pod, words: &str) -> Finding {
         finding.grace = SCHEDULING_GRACE;
         finding
     };
-    if let (Some(claim), true) = (claim, has("not found")) {
-        return finding(
-            Code::VolumeClaimPending,
-            true,
-            format!("the claim `{claim}` of {} does not exist", pod.name),
-            "make the PersistentVolumeClaim in the namespace",
-        );
-    }
     if let (Some(claim), true) = (claim, has("is being deleted")) {
         return finding(
             Code::VolumeClaimPending,
             true,
             format!("the claim `{claim}` of {} is being deleted", pod.name),
             "see who deletes it; it goes with the last pod that has it, and must be made anew",
+        );
+    }
+    if let (Some(claim), true) = (claim, has("not found")) {
+        return finding(
+            Code::VolumeClaimPending,
+            true,
+            format!("the claim `{claim}` of {} does not exist", pod.name),
+            "make the PersistentVolumeClaim in the namespace",
         );
     }
     if has("unbound immediate PersistentVolumeClaims") || has("PersistentVolumeClaim is not bound")

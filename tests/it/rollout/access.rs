@@ -106,7 +106,7 @@ fn a_plugin_or_a_token_of_the_kubeconfig_lets_us_in() {
                 {"name": "elsewhere", "context": {"cluster": "c", "user": "u", "namespace": "nowhere"}},
             ],
         });
-        let file = folder.path().join(name);
+        let file = folder.path().join(format!("{name}.json"));
         std::fs::write(&file, kubeconfig.to_string()).unwrap();
         let mut command = shop.bk_sync();
         command

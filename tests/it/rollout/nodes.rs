@@ -180,6 +180,7 @@ fn a_claim_that_is_being_deleted_is_named() {
     succeed(&mut shop.kubectl(&["delete", "pv", &volume, "--wait=false"]));
     rolled.ended(13, "VOLUME_CLAIM_PENDING");
     let message = rolled.json["error"]["message"].as_str().unwrap();
-    assert!(message.contains("`data`") && message.contains("being deleted"), "{message}");
+    let words = &rolled.workload()["diagnoses"][0]["evidence"];
+    assert!(message.contains("`data`") && message.contains("being deleted"), "{message}: {words}");
     shop.runs(&old(), 2);
 }

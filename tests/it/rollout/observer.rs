@@ -8,7 +8,7 @@ use kube::{
     Api, Client, Config,
     api::{ApiResource, DynamicObject},
     config::{KubeConfigOptions, Kubeconfig},
-    runtime::watcher,
+    runtime::{watcher, watcher::Config as Watched, watcher::Event as Change},
 };
 use serde_json::Value;
 use std::{
@@ -132,14 +132,14 @@ async fn watch(
     begun: &mpsc::Sender<()>,
 ) {
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-    let mut changes = watcher::watcher(api, watcher::Config::default()).boxed();
+    let mut changes = watcher(api, Watched::default()).boxed();
     while let Some(change) = changes.next().await {
         match change {
-            Ok(watcher::Event::Apply(object)) => {
+            Ok(Change::Apply(object)) => {
                 let object = serde_json::to_value(&object).expect("JSON");
                 seen.lock().unwrap().push((Instant::now(), object));
             }
-            Ok(watcher::Event::InitDone) => drop(begun.send(())),
+            Ok(Change::InitDone) => drop(begun.send(())),
             Ok(_) => {}
             Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
