@@ -305,7 +305,8 @@ pub fn timed(command: &mut Command) -> (Rolled, Lines) {
     let output = child.wait_with_output().expect("bk-sync ends");
     let lines = reader.join().expect("the reader ends");
     let mut said = crate::command::said(&output);
-    said.stderr = lines.iter().map(|(_, line)| format!("{line}\n")).collect();
+    let text: Vec<&str> = lines.iter().map(|(_, line)| line.as_str()).collect();
+    said.stderr = text.join("\n");
     (Rolled::new(said, began.elapsed()), Lines(lines))
 }
 
