@@ -34,9 +34,9 @@
 //! The pure rooms (`dockerfile`, `ignorefile`, `llb`, `compile`, `filesync`, `plan`, `image`,
 //! `event` and the reducers and renderers of `progress`) know no socket, runtime, environment or
 //! terminal. `engine`, `buildkit` and `registry` speak to the outside and know neither the command
-//! line nor each other's policies (`buildkit` may use `engine`, to reach a builder inside Docker).
-//! `transport` carries bytes for them, and knows none of them. `cluster` is the way to a Kubernetes
-//! API server for `rollout` and for builders in pods; `rollout` knows neither builders nor registries.
+//! line nor each other's policies (`buildkit` may use `engine` and `cluster`, to reach a builder
+//! inside Docker or in a pod). `transport` carries bytes for them, and knows none of them. `cluster`
+//! is the way to a Kubernetes API server for `rollout` and for builders in pods; `rollout` knows neither builders nor registries.
 //! Only `pipeline` knows all stages, and only `cli` knows `pipeline`. `tests/it/edges.rs` holds this.
 
 pub mod buildkit;

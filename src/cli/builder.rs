@@ -1,8 +1,6 @@
 //! `builder ls|inspect|du|prune`.
 
-use super::{
-    arguments::GlobalArguments, build::named_builder, environment::Environment, execute, tls,
-};
+use super::{arguments::GlobalArguments, build::named_builder, environment::Environment, execute};
 use crate::{
     buildkit::{
         control::Control,
@@ -107,11 +105,7 @@ impl BuilderArguments {
         printer: Printer,
     ) -> Result<Exit, Box<Diagnostic>> {
         let inputs = execute::discovery(&builder(global, config, environment)?, environment);
-        let options = dial::Options {
-            tls: tls::files(global)?,
-            docker: execute::docker(environment),
-            ..dial::Options::default()
-        };
+        let options = execute::dial_options(global, environment)?;
         let quiet = GlobalArguments { quiet: true, ..global.clone() };
         let command = self.command;
         let (said, _) = execute::supervised(&quiet, environment, Vec::new(), async |_, cancel| {

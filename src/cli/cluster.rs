@@ -83,7 +83,7 @@ pub(super) async fn inputs(
     cancel: CancellationToken,
 ) -> Result<RolloutInputs, RolloutFailure> {
     let cluster = Cluster::connect(settings).await?;
-    Ok(RolloutInputs { cluster, holder: holder(environment), events, cancel })
+    Ok(RolloutInputs { cluster, holder: holder(environment), events, cancel, registry: None })
 }
 
 /// Who we are to those who find our lock: a user, a host and what tells two runs apart.

@@ -32,12 +32,37 @@ pub(super) fn chain(
     config: Option<&Config>,
     environment: &Environment,
 ) -> Result<(Chain, Vec<Warning>), Box<Diagnostic>> {
+    let (chain, warnings) =
+        lasting(of_environment(plan, environment)?, &needed_hosts(plan), config, environment)?;
+    Ok((with_github(chain, plan, config, environment), warnings))
+}
+
+/// The sources of credentials for reading from `registry` alone, and what the user should know of
+/// them. What cannot be had is done without.
+///
+/// # Errors
+/// Only half of a user is in the environment.
+pub(super) fn reading(
+    registry: &RegistryHost,
+    config: Option<&Config>,
+    environment: &Environment,
+) -> Result<(Chain, Vec<Warning>), Box<Diagnostic>> {
+    let given = given(vec![registry.clone()], environment)?;
+    lasting(given, &BTreeSet::new(), config, environment)
+}
+
+/// The user of the environment, then what the config file and the Docker config know.
+fn lasting(
+    given: Option<Given>,
+    needed: &BTreeSet<RegistryHost>,
+    config: Option<&Config>,
+    environment: &Environment,
+) -> Result<(Chain, Vec<Warning>), Box<Diagnostic>> {
     let mut chain = Chain::new();
     let mut warnings = Vec::new();
-    if let Some(given) = of_environment(plan, environment)? {
+    if let Some(given) = given {
         chain = chain.with(given);
     }
-    let needed = needed_hosts(plan);
     if let Some(config) = config {
         for (name, section) in &config.sections.registries {
             let host = RegistryHost::new(name);
@@ -68,10 +93,20 @@ pub(super) fn chain(
             }),
         }
     }
-    if let Some(github) = of_github(plan, config, environment) {
-        chain = chain.with(github);
-    }
     Ok((chain, warnings))
+}
+
+/// With GitHub's own tool as the last resort.
+fn with_github(
+    chain: Chain,
+    plan: &BuildPlan,
+    config: Option<&Config>,
+    environment: &Environment,
+) -> Chain {
+    match of_github(plan, config, environment) {
+        Some(github) => chain.with(github),
+        None => chain,
+    }
 }
 
 /// The user of the variables, for the registries that are pushed to and for no other.
@@ -79,7 +114,14 @@ fn of_environment(
     plan: &BuildPlan,
     environment: &Environment,
 ) -> Result<Option<Given>, Box<Diagnostic>> {
-    let hosts: Vec<_> = pushed_hosts(plan).into_iter().collect();
+    given(pushed_hosts(plan).into_iter().collect(), environment)
+}
+
+/// The user of the variables, for `hosts`.
+fn given(
+    hosts: Vec<RegistryHost>,
+    environment: &Environment,
+) -> Result<Option<Given>, Box<Diagnostic>> {
     match (environment.non_empty(USERNAME), environment.secret(PASSWORD)) {
         (Some(username), Some(password)) => {
             Ok(Some(Given::new(hosts, username, password, PASSWORD)))

@@ -1,8 +1,7 @@
 //! `doctor`.
 
-use super::{credentials, execute, push, sync::Surroundings, tls};
+use super::{credentials, execute, push, sync::Surroundings};
 use crate::{
-    buildkit::dial,
     diagnostic::{Diagnostic, Exit, Format, Printer},
     pipeline::{
         Error,
@@ -45,11 +44,7 @@ impl DoctorArguments {
         let planned = self.deploy.with_dirty_allowed().plan(surroundings)?;
         let Planned { plan, request, config, cluster } = planned;
         let (chain, warnings) = credentials::chain(&plan.build, Some(&config), environment)?;
-        let options = dial::Options {
-            tls: tls::files(global)?,
-            docker: execute::docker(environment),
-            ..dial::Options::default()
-        };
+        let options = execute::dial_options(global, environment)?;
         let push = push::settings(&plan.build, push::DEFAULTS, environment)?;
         let discovery = execute::discovery(&request.builder, environment);
         let search: OsString = environment.raw("PATH").unwrap_or_default();

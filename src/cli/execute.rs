@@ -15,6 +15,7 @@ use crate::{
         dial,
         discover::{self, Found, discover},
     },
+    cluster::AccessSettings,
     config::{Config, Origin, Setting},
     credential::{Chain, Secret},
     diagnostic::{Diagnostic, Exit, Printer, render_warning},
@@ -76,11 +77,14 @@ pub(super) fn build(
 ///
 /// # Errors
 /// The failure, which is not written yet.
-pub(super) fn run<T>(
+pub(super) fn run<T, E>(
     request: &Request,
     surroundings: Surroundings<'_>,
-    work: impl AsyncFnOnce(&BuildPlan, pipeline::Inputs) -> Result<T, pipeline::Error>,
-) -> Result<(T, Summary), Box<Diagnostic>> {
+    work: impl AsyncFnOnce(&BuildPlan, pipeline::Inputs) -> Result<T, E>,
+) -> Result<(T, Summary), Box<Diagnostic>>
+where
+    Diagnostic: From<E>,
+{
     attended(request, surroundings, async |run, login, push| {
         let began = Instant::now();
         let found = reach(&request.builder, surroundings, &run.events, &run.cancel).await?;
@@ -250,11 +254,7 @@ pub(super) async fn reach(
     cancel: &CancellationToken,
 ) -> Result<Found, Box<Diagnostic>> {
     let Surroundings { global, environment, .. } = surroundings;
-    let options = dial::Options {
-        tls: tls::files(global)?,
-        docker: docker(environment),
-        ..dial::Options::default()
-    };
+    let options = dial_options(global, environment)?;
     let inputs = discovery(builder, environment);
     let named = [&inputs.flag, &inputs.bk_sync_builder, &inputs.buildkit_host, &inputs.config];
     let named = named.into_iter().flatten().next();
@@ -302,6 +302,31 @@ pub(super) fn variables(plan: &BuildPlan, environment: &Environment) -> BTreeMap
 pub(super) fn loading_docker(settings: &engine::Settings) -> Option<engine::Client> {
     let target = settings.resolve(None, &|path| std::fs::read(path)).ok()?;
     engine::Client::new(target.endpoint, &target.tls).ok()
+}
+
+/// How builders are reached.
+///
+/// # Errors
+/// The flags for TLS do not go together.
+pub(super) fn dial_options(
+    global: &GlobalArguments,
+    environment: &Environment,
+) -> Result<dial::Options, Box<Diagnostic>> {
+    Ok(dial::Options {
+        tls: tls::files(global)?,
+        docker: docker(environment),
+        cluster: cluster(environment),
+        ..dial::Options::default()
+    })
+}
+
+/// What decides which cluster is meant where no flag says it.
+fn cluster(environment: &Environment) -> AccessSettings {
+    AccessSettings {
+        kubeconfig_list: environment.raw("KUBECONFIG"),
+        home: environment.home(),
+        ..AccessSettings::default()
+    }
 }
 
 /// What decides which Docker is meant.

@@ -177,6 +177,23 @@ pub(super) fn settings(
     (retry_budget, hold): (Duration, Hold),
     environment: &Environment,
 ) -> Result<PushSettings, Box<Diagnostic>> {
+    let names = plan.tags.iter().filter_map(|tag| Reference::parse(tag).ok());
+    let hosts: BTreeSet<RegistryHost> =
+        names.map(|name| RegistryHost::new(name.domain())).collect();
+    let reach = reach(hosts, environment)?;
+    let keeps_layout = matches!(hold, Hold::Layout);
+    let budget = RetryBudget { without_progress: retry_budget, ..RetryBudget::default() };
+    Ok(PushSettings { reach, budget, keeps_layout })
+}
+
+/// How registries are reached, of which `hosts` are certainly spoken to.
+///
+/// # Errors
+/// A variable that cannot be read.
+pub(super) fn reach(
+    hosts: BTreeSet<RegistryHost>,
+    environment: &Environment,
+) -> Result<Reach, Box<Diagnostic>> {
     let mut reach = Reach::default();
     let list = |name: &str| {
         let text = environment.non_empty(name).unwrap_or_default();
@@ -202,18 +219,13 @@ pub(super) fn settings(
         })?;
         reach.common_authorities.push(pem);
     }
-    let names = plan.tags.iter().filter_map(|tag| Reference::parse(tag).ok());
-    let hosts: BTreeSet<RegistryHost> =
-        names.map(|name| RegistryHost::new(name.domain())).collect();
     for host in hosts {
         let certificates = certificates(&Path::new(CERTIFICATES).join(host.as_str()));
         if !certificates.is_empty() {
             reach.authorities.insert(host, certificates);
         }
     }
-    let keeps_layout = matches!(hold, Hold::Layout);
-    let budget = RetryBudget { without_progress: retry_budget, ..RetryBudget::default() };
-    Ok(PushSettings { reach, budget, keeps_layout })
+    Ok(reach)
 }
 
 /// The authorities in a registry's directory. What cannot be read is not there.

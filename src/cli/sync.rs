@@ -6,10 +6,9 @@ use super::{
     cluster::{self, ClusterArguments},
     credentials,
     environment::Environment,
-    execute, push, tls, verify,
+    execute, push, verify,
 };
 use crate::{
-    buildkit::dial,
     config::{Config, CredentialSource, Dirty, OnFailure, SyncOverrides, sync_plan},
     credential::Secret,
     diagnostic::{Diagnostic, Exit, NextAction, Printer},
@@ -308,11 +307,7 @@ fn run(
     let Planned { plan, request, config, cluster } = planned;
     let (chain, warnings) = credentials::chain(&plan.build, Some(config), environment)?;
     let tokens = TokenClient::new(concat!("bk-sync/", env!("CARGO_PKG_VERSION")));
-    let options = dial::Options {
-        tls: tls::files(global)?,
-        docker: execute::docker(environment),
-        ..dial::Options::default()
-    };
+    let options = execute::dial_options(global, environment)?;
     let discovery = execute::discovery(&request.builder, environment);
     let state = execute::state(environment);
     let history = state.as_deref().map(History::new);

@@ -3,6 +3,8 @@
 
 mod access;
 mod error;
+mod exec;
 
 pub use access::{AccessSettings, Cluster, candidates};
 pub use error::{AccessError, api_words, reaches_server};
+pub use exec::{ExecError, PodVoice};

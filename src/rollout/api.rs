@@ -5,6 +5,7 @@ use super::{
     workload::{Kind, MalformedWorkload, Workload, WorkloadName},
 };
 use crate::cluster::{Cluster, api_words, reaches_server};
+use futures::AsyncReadExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -171,13 +172,26 @@ pub async fn last_lines(
         limit_bytes: Some(64 << 10),
         ..LogParams::default()
     };
-    match pods.logs(pod, &parameters).await {
-        Ok(text) => Some(text.lines().map(str::to_owned).collect()),
+    // What a program writes need not be text.
+    let read = async {
+        let mut bytes = Vec::new();
+        let mut log = pods.log_stream(pod, &parameters).await.map_err(|error| error.to_string())?;
+        log.read_to_end(&mut bytes).await.map_err(|error| error.to_string())?;
+        Ok::<_, String>(bytes)
+    };
+    match read.await {
+        Ok(bytes) => Some(String::from_utf8_lossy(&bytes).lines().map(shown).collect()),
         Err(error) => {
             tracing::debug!(%error, pod, container, "the log cannot be had");
             None
         }
     }
+}
+
+/// A line of a log without what would steer a terminal.
+fn shown(line: &str) -> String {
+    let plain = anstream::adapter::strip_str(line).to_string();
+    plain.chars().filter(|c| *c == '\t' || !c.is_control()).collect()
 }
 
 /// Deletes a pod, if it still is the one that `uid` names.

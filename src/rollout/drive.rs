@@ -38,6 +38,8 @@ pub struct Drive<'d> {
     pub timeout: Duration,
     /// How long pods must stay ready.
     pub settle: Duration,
+    /// Whether it is the way back from a rollout that failed.
+    pub goes_back: bool,
     /// What is waited out.
     pub tolerate: &'d BTreeSet<Code>,
     /// Cancelled when the lock is gone.
@@ -205,7 +207,7 @@ pub async fn drive(watch: &mut Watch, drive: &Drive<'_>) -> Verdict {
         }
 
         // A StatefulSet in order waits for its old pods; those that no waiting helps go first.
-        let blockers: Vec<(String, String)> = hopeless_blockers(observed)
+        let blockers: Vec<(String, String)> = hopeless_blockers(observed, drive.goes_back)
             .into_iter()
             .map(|pod| (pod.name.clone(), pod.uid.clone()))
             .collect();

@@ -333,8 +333,8 @@ pub fn cause(image: &PinnedImage) -> String {
     format!("bk-sync rollout --image {image}{tag}")
 }
 
-/// The image's platforms against the nodes that the pods may go to.
-async fn platforms(
+/// The image's platforms, where they are known, against the nodes that the pods may go to.
+pub async fn platforms(
     cluster: &Cluster,
     request: &Request,
     workload: &Workload,

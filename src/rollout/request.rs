@@ -126,6 +126,11 @@ impl PinnedImage {
         })
     }
 
+    /// The registry that it lies in, such as `ghcr.io`.
+    pub fn registry(&self) -> &str {
+        self.repository.split('/').next().unwrap_or_default()
+    }
+
     /// Whether a pod that runs `digest` runs this image: runtimes name the index, or the manifest
     /// of the node's platform.
     pub fn is_run_as(&self, digest: &str) -> bool {
@@ -148,7 +153,7 @@ mod tests {
         let digest = format!("sha256:{}", "ab".repeat(32));
         let image = PinnedImage::parse(&format!("r.example:5000/a/b:1@{digest}")).unwrap();
         assert_eq!(image.to_string(), format!("r.example:5000/a/b@{digest}"));
-        assert_eq!(image.tag.as_deref(), Some("1"));
+        assert_eq!((image.tag.as_deref(), image.registry()), (Some("1"), "r.example:5000"));
         assert!(image.is_run_as(&digest) && !image.is_run_as("sha256:00"));
         let short = PinnedImage::parse(&format!("nginx@{digest}")).unwrap();
         assert_eq!(short.repository, "docker.io/library/nginx");

@@ -57,9 +57,26 @@ const FORBIDDEN: &[(&[&str], &[&str])] = &[
     (&["engine"], &["buildkit", "cli", "config", "pipeline", "progress", "registry"]),
     (
         &["transport"],
-        &["buildkit", "cli", "config", "credential", "engine", "pipeline", "progress", "registry"],
+        &[
+            "buildkit",
+            "cli",
+            "cluster",
+            "config",
+            "credential",
+            "engine",
+            "pipeline",
+            "progress",
+            "registry",
+            "rollout",
+        ],
     ),
-    (&["cluster"], &["buildkit", "cli", "config", "pipeline", "progress", "registry", "rollout"]),
+    (
+        &["cluster"],
+        &[
+            "buildkit", "cli", "config", "engine", "pipeline", "progress", "registry", "rollout",
+            "verify",
+        ],
+    ),
     (&["rollout"], &["buildkit", "cli", "config", "engine", "pipeline", "progress", "registry"]),
     (&["registry"], &["buildkit", "cli", "config", "engine", "pipeline", "progress"]),
     (&["credential"], &["buildkit", "cli", "config", "engine", "pipeline", "progress", "registry"]),

@@ -2,6 +2,7 @@
 
 use crate::{
     buildkit::address::Address,
+    cluster::ExecError,
     engine,
     transport::{OpenError, TlsError},
 };
@@ -63,6 +64,9 @@ pub enum Cause {
         /// Who, as far as can be told.
         answered: Answered,
     },
+    /// The cluster, or the pod in it.
+    #[error(transparent)]
+    Pod(#[from] ExecError),
     /// The builder refused the first call.
     #[error("it refused the first call: {} ({:?})", .0.message(), .0.code())]
     Refused(Box<Status>),
@@ -96,6 +100,7 @@ impl Cause {
             Self::Context(error) => Some(error.fix()),
             Self::Engine(error) => error.fix(),
             Self::Open(error) => error.fix(),
+            Self::Pod(error) => Some(error.fix()),
             Self::EngineWithoutBuildkit { podman: true, .. } => Some(
                 "run buildkitd in a container of Podman's and use `podman-container://NAME`"
                     .to_owned(),

@@ -7,6 +7,7 @@ pub use error::{Answered, Cause, ConnectError};
 
 use super::address::Address;
 use crate::{
+    cluster::AccessSettings,
     engine,
     proto::moby::buildkit::v1::{
         ListWorkersRequest, control_client::ControlClient, types::WorkerRecord,
@@ -44,11 +45,18 @@ pub struct Options {
     pub timeout: Duration,
     /// What decides which Engine `docker://` and `docker-container://` mean.
     pub docker: engine::Settings,
+    /// What decides which cluster `kube-pod://` means.
+    pub cluster: AccessSettings,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { tls: tls::Files::default(), timeout: TIMEOUT, docker: engine::Settings::default() }
+        Self {
+            tls: tls::Files::default(),
+            timeout: TIMEOUT,
+            docker: engine::Settings::default(),
+            cluster: AccessSettings::default(),
+        }
     }
 }
 

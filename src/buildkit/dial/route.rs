@@ -3,6 +3,7 @@
 use super::{Cause, Options};
 use crate::{
     buildkit::address::{Address, Docker, KubePod},
+    cluster::{AccessSettings, Cluster, PodVoice},
     engine,
     transport::{
         ByteStream, HostPort,
@@ -10,7 +11,11 @@ use crate::{
         open_tcp, open_unix, tls,
     },
 };
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::sync::OnceCell;
 
 /// Makes a stream of buildkitd's socket, wherever `buildctl` is installed.
 const DIAL_STDIO: [&str; 2] = ["buildctl", "dial-stdio"];
@@ -25,6 +30,8 @@ pub(super) enum Route {
     },
     /// `/grpc` of a Docker Engine.
     Engine(engine::Client),
+    /// `buildctl dial-stdio` in a pod of a Kubernetes cluster.
+    Pod(Arc<PodRoute>),
     /// A child process that speaks for the builder.
     Program(Program),
     Tcp {
@@ -32,6 +39,35 @@ pub(super) enum Route {
         tls: Option<tls::Client>,
     },
     Unix(PathBuf),
+}
+
+/// A way into a pod.
+#[derive(Debug)]
+pub(super) struct PodRoute {
+    access: AccessSettings,
+    pod: String,
+    container: Option<String>,
+    /// The cluster, reached: the kubeconfig is read and its plugins run once.
+    cluster: OnceCell<Cluster>,
+}
+
+impl PodRoute {
+    fn to(pod: &KubePod, usual: &AccessSettings) -> Self {
+        Self {
+            access: access(pod, usual),
+            pod: pod.pod.clone(),
+            container: pod.container.clone(),
+            cluster: OnceCell::new(),
+        }
+    }
+
+    async fn open(&self) -> Result<Opened, Cause> {
+        let reached = self.cluster.get_or_try_init(|| Cluster::connect(&self.access)).await;
+        let cluster = reached.map_err(|error| Cause::Pod(error.into()))?;
+        let (stream, voice) =
+            cluster.exec(&self.pod, self.container.as_deref(), &DIAL_STDIO).await?;
+        Ok(Opened { stream, voice: Some(Carrier::Pod(voice)) })
+    }
 }
 
 /// A stream to a builder, and the voice of what carries it.
@@ -45,6 +81,7 @@ pub(super) struct Opened {
 pub(super) enum Carrier {
     Child(LastWords),
     Exec(engine::ExecVoice),
+    Pod(PodVoice),
 }
 
 impl Carrier {
@@ -53,6 +90,7 @@ impl Carrier {
         match self {
             Self::Child(words) => words.tell().await,
             Self::Exec(voice) => voice.tell().await,
+            Self::Pod(voice) => voice.tell().await,
         }
     }
 }
@@ -77,7 +115,7 @@ impl Route {
                 Self::Container { client, container: container.clone() }
             }
             Address::PodmanContainer { container } => Self::Program(podman(container)),
-            Address::KubePod(pod) => Self::Program(kubectl(pod)),
+            Address::KubePod(pod) => Self::Pod(Arc::new(PodRoute::to(pod, &options.cluster))),
             Address::Ssh { target, socket } => {
                 let socket = socket.as_ref().map(|path| format!("unix://{path}"));
                 let mut command = vec!["buildctl"];
@@ -95,7 +133,9 @@ impl Route {
         let endpoint = match self {
             Self::Unix(path) => engine::Endpoint::Unix(path.clone()),
             Self::Tcp { place, .. } => engine::Endpoint::Tcp(place.clone()),
-            Self::Container { .. } | Self::Engine(_) | Self::Program(_) => return None,
+            Self::Container { .. } | Self::Engine(_) | Self::Pod(_) | Self::Program(_) => {
+                return None;
+            }
         };
         Some(engine::Client::new(endpoint, &options.tls).map_err(Cause::from))
     }
@@ -124,6 +164,7 @@ impl Route {
                 let (stream, voice) = client.exec(container, &DIAL_STDIO).await?;
                 return Ok(Opened { stream, voice: Some(Carrier::Exec(voice)) });
             }
+            Self::Pod(pod) => return pod.open().await,
             Self::Program(program) => {
                 let (stream, voice) = program.start()?;
                 return Ok(Opened { stream, voice: Some(Carrier::Child(voice)) });
@@ -143,20 +184,19 @@ fn podman(container: &str) -> Program {
     }
 }
 
-/// Access to clusters is `kubectl`'s craft (exec plugins, proxies, tokens), so it is asked.
-fn kubectl(pod: &KubePod) -> Program {
-    let kubeconfig = pod.kubeconfig.as_deref().map(Path::to_string_lossy);
-    let mut arguments = vec!["exec".to_owned(), "-i".to_owned()];
-    let mut option = |name: &str, value: Option<&str>| {
-        arguments.extend(value.map(|value| format!("--{name}={value}")));
-    };
-    option("kubeconfig", kubeconfig.as_deref());
-    option("context", pod.context.as_deref());
-    option("namespace", pod.namespace.as_deref());
-    option("container", pod.container.as_deref());
-    arguments.extend([pod.pod.clone(), "--".to_owned()]);
-    arguments.extend(DIAL_STDIO.map(str::to_owned));
-    Program { name: "kubectl".to_owned(), arguments, environment: Vec::new() }
+/// Which cluster a pod's address means: what it does not say is as usual.
+fn access(pod: &KubePod, usual: &AccessSettings) -> AccessSettings {
+    let mut access = usual.clone();
+    if let Some(kubeconfig) = &pod.kubeconfig {
+        access.kubeconfig = Some(kubeconfig.clone());
+    }
+    if let Some(context) = &pod.context {
+        access.context = Some(context.clone());
+    }
+    if let Some(namespace) = &pod.namespace {
+        access.namespace = Some(namespace.clone());
+    }
+    access
 }
 
 /// The Engine that `docker` names.
@@ -200,8 +240,11 @@ async fn upgrade(client: &engine::Client) -> Result<ByteStream, Cause> {
 
 #[cfg(test)]
 mod tests {
-    use super::Route;
-    use crate::buildkit::dial::Options;
+    use super::{Route, access};
+    use crate::{
+        buildkit::{address::Address, dial::Options},
+        cluster::AccessSettings,
+    };
 
     fn words(address: &str) -> String {
         match Route::to(&address.parse().unwrap(), &Options::default()).unwrap() {
@@ -221,11 +264,27 @@ mod tests {
             "ssh -o BatchMode=yes -T -- host buildctl --addr 'unix:///run/b k.sock' dial-stdio"
         );
         assert_eq!(words("podman-container://b"), "podman exec -i b buildctl dial-stdio");
-        assert_eq!(words("kube-pod://b"), "kubectl exec -i b -- buildctl dial-stdio");
-        assert_eq!(
-            words("kube-pod://b?context=-x&namespace=ci&container=d&kubeconfig=/k"),
-            "kubectl exec -i --kubeconfig=/k --context=-x --namespace=ci --container=d b -- buildctl \
-             dial-stdio"
-        );
+    }
+
+    #[test]
+    fn a_pods_cluster_is_the_usual_one_but_for_what_its_address_says() {
+        let usual = AccessSettings {
+            kubeconfig_list: Some("/a:/b".into()),
+            context: Some("here".to_owned()),
+            ..AccessSettings::default()
+        };
+        let of = |address: &str| match address.parse().unwrap() {
+            Address::KubePod(pod) => access(&pod, &usual),
+            other => panic!("{other}"),
+        };
+        assert_eq!(of("kube-pod://b"), usual);
+        let named = of("kube-pod://b?context=there&namespace=ci&kubeconfig=/k");
+        let expected = AccessSettings {
+            kubeconfig: Some("/k".into()),
+            context: Some("there".to_owned()),
+            namespace: Some("ci".to_owned()),
+            ..usual.clone()
+        };
+        assert_eq!(named, expected);
     }
 }

@@ -41,10 +41,29 @@ pub(in crate::cli) struct BuildCommand {
     cluster: ClusterArguments,
 }
 
-/// What came of a build and of the rollout after it.
-struct Came {
-    built: Option<Built>,
-    rolled: Result<RolloutReport, RolloutFailure>,
+/// Why a build with a rollout did not do what was asked.
+enum Failure {
+    /// Nothing was rolled out.
+    Build(pipeline::Error),
+    /// The rollout, before the build or after it.
+    Rollout {
+        /// Why.
+        failure: RolloutFailure,
+        /// The image that was built, where one was.
+        image: Option<String>,
+    },
+}
+
+impl From<Failure> for Diagnostic {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Build(error) => error.into(),
+            Failure::Rollout { failure, image: None } => failure::diagnostic(failure),
+            Failure::Rollout { failure, image: Some(image) } => {
+                failure::diagnostic(failure).with_detail("image", image)
+            }
+        }
+    }
 }
 
 impl BuildCommand {
@@ -84,24 +103,12 @@ impl BuildCommand {
         let settings = cluster.settings(config, environment)?;
         let work = async |plan: &crate::plan::BuildPlan, inputs: pipeline::Inputs| {
             let (events, cancel) = (inputs.events.clone(), inputs.cancel.clone());
-            let rollout = match cluster::inputs(&settings, environment, events, cancel).await {
-                Ok(rollout) => rollout,
-                Err(failure) => return Ok(Came { built: None, rolled: Err(failure) }),
-            };
+            let rollout = cluster::inputs(&settings, environment, events, cancel)
+                .await
+                .map_err(|failure| Failure::Rollout { failure, image: None })?;
             roll(plan, inputs, wish.clone(), rollout).await
         };
-        let (came, summary) = execute::run(&request, surroundings, work)?;
-        let Some(built) = came.built else {
-            return Err(match came.rolled {
-                Ok(_) => Diagnostic::new("INTERNAL", Exit::Internal, "nothing was built").into(),
-                Err(failure) => failure::diagnostic(failure).into(),
-            });
-        };
-        let report = came.rolled.map_err(|failure| {
-            let image = built.reference().unwrap_or_default();
-            let diagnostic = failure::diagnostic(failure);
-            Box::new(diagnostic.with_detail("image", image))
-        })?;
+        let ((built, report), summary) = execute::run(&request, surroundings, work)?;
         let line = built.reference().filter(|_| !request.stdout_taken).unwrap_or_default();
         let mut result = serde_json::to_value(&built).map_err(|error| internal(&error))?;
         let rolled = serde_json::to_value(&report).map_err(|error| internal(&error))?;
@@ -122,15 +129,15 @@ async fn roll(
     inputs: pipeline::Inputs,
     mut wish: Request,
     rollout: RolloutInputs,
-) -> Result<Came, pipeline::Error> {
+) -> Result<(Built, RolloutReport), Failure> {
     if let Err(failure) = pipeline::rollout::preflight(&wish, &rollout).await {
-        return Ok(Came { built: None, rolled: Err(failure) });
+        return Err(Failure::Rollout { failure, image: None });
     }
-    let built = pipeline::build(plan, inputs).await?;
+    let built = pipeline::build(plan, inputs).await.map_err(Failure::Build)?;
     let image = built.image.clone().unwrap_or_default();
     let Some(digest) = image.digest else {
         let message = "the builder named no digest of what it pushed".to_owned();
-        return Err(pipeline::Error::Builder { message });
+        return Err(Failure::Build(pipeline::Error::Builder { message }));
     };
     wish.image.digest = digest;
     wish.image.manifests = image
@@ -140,8 +147,13 @@ async fn roll(
             Some(PlatformManifest { platform: manifest.platform?, digest: manifest.digest })
         })
         .collect();
-    let rolled = pipeline::rollout::rollout(&wish, rollout).await;
-    Ok(Came { built: Some(built), rolled })
+    match pipeline::rollout::rollout(&wish, rollout).await {
+        Ok(report) => Ok((built, report)),
+        Err(failure) => {
+            let image = Some(built.reference().unwrap_or_default());
+            Err(Failure::Rollout { failure, image })
+        }
+    }
 }
 
 /// The repository that the image is pushed to. Its digest is not known before the build.

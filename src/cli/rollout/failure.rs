@@ -84,12 +84,15 @@ fn interrupted(report: Option<&RolloutReport>) -> Diagnostic {
             "interrupted; nothing was changed",
         );
     };
-    let mut diagnostic = Diagnostic::new(
-        "INTERRUPTED",
-        Exit::Interrupted,
-        "interrupted; the lock is free, and the cluster goes on with the new image",
-    );
-    for one in report.workloads.iter().filter(|one| !one.containers.is_empty()) {
+    let goes_back = |one: &WorkloadReport| one.rollback.is_some();
+    let message = if report.workloads.iter().any(goes_back) {
+        "interrupted on the way back; the lock is free, and the cluster goes on with the image before"
+    } else {
+        "interrupted; the lock is free, and the cluster goes on with the new image"
+    };
+    let mut diagnostic = Diagnostic::new("INTERRUPTED", Exit::Interrupted, message);
+    let set = report.workloads.iter().filter(|one| !one.containers.is_empty());
+    for one in set.filter(|one| !goes_back(one)) {
         diagnostic.next_actions.push(NextAction {
             command: format!("bk-sync rollback {} -n {}", one.workload, one.namespace),
             description: "go back to the image before".to_owned(),

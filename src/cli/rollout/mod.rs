@@ -10,12 +10,16 @@ pub(super) use run::{Ran, run};
 use super::{
     arguments::GlobalArguments,
     cluster::{self, ClusterArguments},
+    credentials,
     environment::Environment,
+    execute, push,
 };
 use crate::{
     config::{self, Config, Template},
+    credential::RegistryHost,
     diagnostic::{Diagnostic, Exit, NextAction, Printer},
-    pipeline,
+    event::Event,
+    pipeline::{self, rollout::RegistryAccess},
     rollout::{
         Code, OnFailure, PinnedImage, Provenance, Request, RolloutReport, WorkloadName,
         report::{Outcome, WorkloadReport},
@@ -251,9 +255,20 @@ impl RolloutArguments {
         let image = pinned(&self.image)?;
         let request = self.how.request(&self.workloads, image, config, environment)?;
         let settings = self.cluster.settings(config, environment)?;
+        let registry = RegistryHost::new(request.image.registry());
+        let (chain, untold) = credentials::reading(&registry, config, environment)?;
+        let reach = push::reach([registry].into(), environment)?;
         let Ran { value: report, warnings } =
-            run(global, environment, &settings, async |inputs| {
-                pipeline::rollout::rollout(&request, inputs).await
+            run(global, environment, &settings, async |mut inputs| {
+                for warning in untold {
+                    inputs.events.emit(Event::Warning(warning));
+                }
+                let login = execute::login(chain, &inputs.events);
+                inputs.registry = Some(RegistryAccess { login: login.clone(), reach });
+                let rolled = pipeline::rollout::rollout(&request, inputs).await;
+                // Whatever the ending: what was lent is given back.
+                login.release().await;
+                rolled
             })?;
         let line = lines(&report);
         let result = serde_json::to_value(&report).map_err(|error| cluster::internal(&error))?;

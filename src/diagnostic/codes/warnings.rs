@@ -99,6 +99,19 @@ pub(super) const CODES: &[Explanation] = &[
         remedies: &["Delete its pods when it suits you."],
     },
     Explanation {
+        code: "IMAGE_NOT_CHECKED",
+        exits: &[],
+        title: "it is not known which platforms the image is for",
+        meaning: "The registry did not tell, so the image is not held against the nodes before the \
+                  rollout. The nodes pull it by themselves, and tell what they find.",
+        reasons: &[
+            "The registry is within the cluster's reach only.",
+            "It gives us no access, or has no such image.",
+        ],
+        remedies: &["Log in with `docker login REGISTRY`, or set `BK_SYNC_REGISTRY_USERNAME` and \
+             `BK_SYNC_REGISTRY_PASSWORD`."],
+    },
+    Explanation {
         code: "NO_REPLICAS",
         exits: &[],
         title: "the workload wants no pods, so nothing proves that the image starts",

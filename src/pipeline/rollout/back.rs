@@ -96,7 +96,7 @@ async fn turn(
         return Err(format!("{} is paused: the image is set, and starts nothing", one.name));
     }
     let settle = one.request.settle.unwrap_or(Duration::from_secs(1));
-    let verdict = one.wait(&mut watch, &change.aim, &way.expected, settle, step).await;
+    let verdict = one.wait(&mut watch, &change.aim, &way.expected, settle, (step, true)).await;
     let observed = watch.observed();
     let container = way.images.keys().next().map(String::as_str);
     report.revision = proof::revision(observed, api::revision_kind(one.name.kind));

@@ -3,11 +3,13 @@
 mod back;
 mod failure;
 mod one;
+mod platforms;
 mod status;
 mod steps;
 
 pub use back::{Waiting, rollback};
 pub use failure::RolloutFailure;
+pub use platforms::RegistryAccess;
 pub use status::{StatusReport, WorkloadStatus, status};
 
 use crate::{
@@ -17,7 +19,7 @@ use crate::{
         RolloutReport,
         lock::{Lock, LockError, Wish},
         preflight::{self, Checked, Refusal},
-        report::{Outcome, WorkloadReport},
+        report::{Outcome, RollbackOutcome, WorkloadReport},
         request::Request,
         workload::WorkloadName,
     },
@@ -38,6 +40,8 @@ pub struct RolloutInputs {
     pub events: Events,
     /// Cancelled when the user wants no more of it.
     pub cancel: CancellationToken,
+    /// How an image's platforms are read that are not known; none where nobody asks for them.
+    pub registry: Option<RegistryAccess>,
 }
 
 /// Looks whether a rollout can come about. Changes nothing.
@@ -49,12 +53,46 @@ pub async fn preflight(
     request: &Request,
     inputs: &RolloutInputs,
 ) -> Result<Vec<Checked>, RolloutFailure> {
-    let checks =
-        request.workloads.iter().map(|name| preflight::check(&inputs.cluster, request, name));
-    let results = tokio::select! {
-        results = join_all(checks) => results,
+    Ok(look(request, inputs).await?.1)
+}
+
+/// The request with what its registry tells of the image, and what was found in the cluster.
+async fn look(
+    request: &Request,
+    inputs: &RolloutInputs,
+) -> Result<(Request, Vec<Checked>), RolloutFailure> {
+    let mut request = request.clone();
+    let looked = async {
+        let checks =
+            request.workloads.iter().map(|name| preflight::check(&inputs.cluster, &request, name));
+        let is_unknown = request.image.manifests.is_empty() && !request.image.digest.is_empty();
+        let registry = inputs.registry.as_ref().filter(|_| is_unknown);
+        let manifests = async {
+            match registry {
+                Some(access) => Some(platforms::manifests(access, &request.image).await),
+                None => None,
+            }
+        };
+        futures::join!(join_all(checks), manifests)
+    };
+    let (mut results, manifests) = tokio::select! {
+        looked = looked => looked,
         () = inputs.cancel.cancelled() => return Err(RolloutFailure::Interrupted(None)),
     };
+    match manifests {
+        Some(Ok(manifests)) => {
+            request.image.manifests = manifests;
+            for result in &mut results {
+                fit_nodes(inputs, &request, result).await;
+            }
+        }
+        Some(Err(doubt)) => {
+            if let Some(Ok(checked)) = results.iter_mut().find(|result| result.is_ok()) {
+                checked.doubts.push(doubt);
+            }
+        }
+        None => {}
+    }
     let mut checked = Vec::new();
     let mut refusals: Vec<Refusal> = Vec::new();
     for result in results {
@@ -69,7 +107,25 @@ pub async fn preflight(
             }
         }
     }
-    if refusals.is_empty() { Ok(checked) } else { Err(RolloutFailure::Refused(refusals)) }
+    if refusals.is_empty() {
+        Ok((request, checked))
+    } else {
+        Err(RolloutFailure::Refused(refusals))
+    }
+}
+
+/// Holds the image's platforms, which came later than the rest, against the nodes.
+async fn fit_nodes(
+    inputs: &RolloutInputs,
+    request: &Request,
+    result: &mut Result<Checked, Vec<Refusal>>,
+) {
+    let Ok(checked) = result else { return };
+    match preflight::platforms(&inputs.cluster, request, &checked.workload).await {
+        Some(Ok(doubt)) => checked.doubts.push(doubt),
+        Some(Err(refusal)) => *result = Err(vec![refusal]),
+        None => {}
+    }
 }
 
 /// Sets the image of all workloads, and waits until their pods are proven or the end is known.
@@ -81,7 +137,8 @@ pub async fn rollout(
     inputs: RolloutInputs,
 ) -> Result<RolloutReport, RolloutFailure> {
     let began = Instant::now();
-    let checked = preflight(request, &inputs).await?;
+    let (request, checked) = look(request, &inputs).await?;
+    let request = &request;
     let preflight_time = began.elapsed();
     for doubt in checked.iter().flat_map(|one| &one.doubts) {
         inputs.events.emit(Event::Warning(Warning {
@@ -186,8 +243,12 @@ fn finished(
     if report.is_ok() {
         return Ok(report);
     }
-    let is_interrupted =
-        report.workloads.iter().any(|workload| workload.outcome == Outcome::Interrupted);
+    // Whoever ends us on the way back wants no verdict of ours either.
+    let is_interrupted = report.workloads.iter().any(|workload| {
+        let back = workload.rollback.as_ref().map(|back| back.outcome);
+        workload.outcome == Outcome::Interrupted
+            || (inputs.cancel.is_cancelled() && back == Some(RollbackOutcome::Failed))
+    });
     let report = Box::new(report);
     if is_interrupted {
         return Err(RolloutFailure::Interrupted(Some(report)));

@@ -136,7 +136,7 @@ impl One<'_> {
         let expected: Expected =
             change.chosen.iter().map(|one| (one.name.clone(), digests())).collect();
         let settle = self.settle(&change.workload, change.is_made);
-        let verdict = self.wait(&mut watch, &change.aim, &expected, settle, step).await;
+        let verdict = self.wait(&mut watch, &change.aim, &expected, settle, (step, false)).await;
         let observed = watch.observed();
         let container = change.chosen.first().map(|one| one.name.as_str());
         report.revision = proof::revision(observed, api::revision_kind(self.name.kind));
@@ -169,7 +169,7 @@ impl One<'_> {
         aim: &Aim,
         expected: &Expected,
         settle: Duration,
-        step: &Step,
+        (step, goes_back): (&Step, bool),
     ) -> Verdict {
         let progress = |progress: crate::rollout::drive::Progress<'_>| step.progress(&progress);
         let waiting = Drive {
@@ -178,6 +178,7 @@ impl One<'_> {
             expected,
             timeout: self.request.timeout,
             settle,
+            goes_back,
             tolerate: &self.request.tolerate,
             lost: self.lost,
             cancel: &self.inputs.cancel,

@@ -95,6 +95,8 @@ impl<'a> Target<'a> {
             holder: self.parts.holder.clone(),
             events: self.events.clone(),
             cancel: cancel.clone(),
+            // What a deploy rolls out it has built.
+            registry: None,
         })
     }
 

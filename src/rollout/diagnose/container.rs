@@ -1,6 +1,6 @@
 //! What keeps a container from running and being ready.
 
-use super::{Finding, pull};
+use super::{Finding, log::is_refusal, pull};
 use crate::rollout::{
     code::Code,
     observed::{Container, Ended, Note, Pod, Role, State},
@@ -190,7 +190,7 @@ fn unstartable(pod: &Pod, container: &Container, message: &str) -> Finding {
 /// What a runtime's words about a failed start mean.
 fn start_failure(message: &str) -> (Code, &'static str, &'static str) {
     let has = |needles: &[&str]| needles.iter().any(|needle| message.contains(needle));
-    if has(&["exec format error"]) {
+    if is_refusal(message) {
         (
             Code::ExecFormatError,
             "the program is for another architecture than the node",
@@ -224,7 +224,7 @@ fn start_failure(message: &str) -> (Code, &'static str, &'static str) {
 /// Whether no second try can end otherwise.
 fn is_hopeless(ended: &Ended) -> bool {
     matches!(ended.reason.as_str(), "StartError" | "ContainerCannotRun")
-        || ended.message.contains("exec format error")
+        || is_refusal(&ended.message)
 }
 
 /// The container ended though it should run on, or an init container ended badly.

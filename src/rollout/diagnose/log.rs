@@ -4,11 +4,20 @@ use crate::rollout::{code::Code, report::Diagnosis};
 
 /// How the kernel's refusal reads wherever it is reported from.
 const EXEC_FORMAT: &str = "exec format error";
+/// How a shell says it that takes what the kernel refuses for a script, and reads a program's first
+/// bytes as a command: busybox's does so.
+const READ_AS_SCRIPT: [&str; 2] = [": line 1: ELF", "not found"];
+
+/// Whether words, of whomever, say that the kernel refuses to run a program.
+pub(super) fn is_refusal(words: &str) -> bool {
+    words.to_ascii_lowercase().contains(EXEC_FORMAT)
+        || READ_AS_SCRIPT.iter().all(|part| words.contains(part))
+}
 
 /// Puts the log into the diagnosis, which may know more by it: a runtime that starts the process by
 /// itself has nowhere else to say that the kernel refuses to run it.
 pub fn refine(diagnosis: &mut Diagnosis, log: Vec<String>) {
-    let refused = log.iter().rev().find(|line| line.to_lowercase().contains(EXEC_FORMAT));
+    let refused = log.iter().rev().find(|line| is_refusal(line));
     if let Some(line) = refused
         && matches!(diagnosis.code, Code::CrashLoop | Code::InitFailed)
     {

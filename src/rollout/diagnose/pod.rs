@@ -3,8 +3,9 @@
 use super::{Finding, container};
 use crate::rollout::{
     code::Code,
-    observed::{Note, Observed, Pod, State, Target},
+    observed::{Note, Observed, Pod, Role, State, Target},
     report::Diagnosis,
+    workload::Strategy,
 };
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub(super) fn findings(pod: &Pod, notes: &[&Note]) -> Vec<Finding> {
     if let Some(words) = &pod.unschedulable {
         return vec![unschedulable(pod, words)];
     }
-    if matches!(pod.unready_reason.as_str(), "NodeNotReady") || pod.phase == "Unknown" {
+    if is_lost(pod, notes) {
         let node = pod.node.as_deref().unwrap_or("its node");
         return vec![of_pod(
             pod,
@@ -62,6 +63,15 @@ pub(super) fn findings(pod: &Pod, notes: &[&Note]) -> Vec<Finding> {
     Vec::new()
 }
 
+/// Whether the node of a pod answers no more. The cluster then calls the pod unready without a
+/// reason, whatever its containers were last seen to do, and says why in an event.
+fn is_lost(pod: &Pod, notes: &[&Note]) -> bool {
+    let ready = pod.containers.iter().all(|one| one.ready || one.role == Role::Init);
+    pod.phase == "Unknown"
+        || pod.unready_reason == "NodeNotReady"
+        || (ready && notes.iter().any(|note| note.reason == "NodeNotReady"))
+}
+
 /// The pod ended as a whole.
 fn gone(pod: &Pod) -> Option<Finding> {
     if pod.phase != "Failed" {
@@ -99,6 +109,14 @@ fn unschedulable(pod: &Pod, words: &str) -> Finding {
         finding.grace = SCHEDULING_GRACE;
         finding
     };
+    if let (Some(claim), true) = (claim, has("is being deleted")) {
+        return finding(
+            Code::VolumeClaimPending,
+            true,
+            format!("the claim `{claim}` of {} is being deleted", pod.name),
+            "see who deletes it; it goes with the last pod that has it, and must be made anew",
+        );
+    }
     if let (Some(claim), true) = (claim, has("not found")) {
         return finding(
             Code::VolumeClaimPending,
@@ -249,17 +267,20 @@ pub(super) fn blocking(observed: &Observed, target: &Target<'_>) -> Option<Findi
     Some(finding)
 }
 
-/// The pods that [`blocking`] would name and that no waiting would make ready.
-pub fn hopeless_blockers(observed: &Observed) -> Vec<&Pod> {
+/// The pods that [`blocking`] would name and that no waiting would make ready. On the way back no
+/// pod of another revision is waited for: what it waits for is what was gone back from.
+pub fn hopeless_blockers(observed: &Observed, goes_back: bool) -> Vec<&Pod> {
     let Some(workload) = &observed.workload else { return Vec::new() };
     let Some(target) = observed.target().filter(|_| workload.ordered) else { return Vec::new() };
+    // Below a partition another revision is what is wanted.
+    let is_whole = !matches!(workload.strategy, Strategy::Rolling { partition: 1.., .. });
     let new: Vec<&str> = observed.pods_of(&target).map(|pod| pod.uid.as_str()).collect();
     observed
         .own_pods()
         .filter(|pod| !pod.ready && !pod.deleting && !new.contains(&pod.uid.as_str()))
         .filter(|pod| {
             let why = findings(pod, &observed.notes_of(&pod.uid));
-            why.iter().any(|finding| finding.diagnosis.fatal)
+            (goes_back && is_whole) || why.iter().any(|finding| finding.diagnosis.fatal)
         })
         .collect()
 }

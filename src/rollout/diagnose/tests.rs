@@ -220,6 +220,14 @@ fn what_a_node_reports_has_a_code_and_an_end_or_none() {
             false,
         ),
         (
+            unscheduled(
+                "0/3 nodes are available: persistentvolumeclaim \"data\" is being deleted.",
+            ),
+            no_notes,
+            Code::VolumeClaimPending,
+            true,
+        ),
+        (
             unscheduled("0/3 nodes are available: persistentvolumeclaim \"data\" not found."),
             no_notes,
             Code::VolumeClaimPending,
@@ -348,7 +356,27 @@ fn a_log_may_know_better() {
     let mut found = only(&seen(&[crashed(255, "Error", 1)], &[])).diagnosis;
     refine(&mut found, vec!["exec /app: exec format error".to_owned()]);
     assert_eq!((found.code, found.log.len()), (Code::ExecFormatError, 1));
+    // Shells that started the program have words of their own.
+    for words in [
+        "/run.sh: line 1: /app: cannot execute binary file: Exec format error",
+        "/run.sh: 1: exec: /app: Exec format error",
+        "/app: line 1: ELF: not found",
+    ] {
+        let mut found = only(&seen(&[crashed(127, "Error", 1)], &[])).diagnosis;
+        refine(&mut found, vec![words.to_owned(), "more".to_owned()]);
+        assert_eq!(found.code, Code::ExecFormatError, "{words}");
+        assert_eq!(found.evidence.last().map(String::as_str), Some(words));
+    }
     let mut found = only(&seen(&[crashed(1, "Error", 1)], &[])).diagnosis;
     refine(&mut found, vec!["panic: no".to_owned()]);
     assert_eq!((found.code, found.log.len()), (Code::CrashLoop, 1));
+}
+
+#[test]
+fn a_pod_whose_node_is_gone_is_told_apart_by_an_event() {
+    let running = app(&json!({"ready": true, "started": true, "state": {"running": {}}}));
+    let seen = |notes: Said| seen(std::slice::from_ref(&running), notes);
+    assert_eq!(diagnose(&seen(&[]), &Aim::default()), []);
+    let found = only(&seen(&[("NodeNotReady", "Node is not ready")])).diagnosis;
+    assert_eq!((found.code, found.fatal), (Code::NodeLost, false));
 }

@@ -1,31 +1,48 @@
 //! What a node reports is named with its code, and the image before comes back: each failure, in
 //! each kind of workload.
 
-use super::shop::{Kind, Shop, digest, new, old, on_pods, workload};
+use super::{
+    observer::{Observer, Report},
+    shop::{Kind, Lines, Shop, digest, new, old, on_pods, workload},
+};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where waiting cannot help, the end comes long before the time that is given.
 const GIVEN: &str = "150s";
 /// Where waiting could help, the time that is given is waited out.
 const BRIEF: &str = "12s";
+/// From the report of what stands in the way to its name on the screen.
+const NAMED_WITHIN: Duration = Duration::from_secs(3);
+/// The same to the end of the wait, where waiting cannot help: some reports may pass within moments,
+/// and the last lines of a log are fetched.
+const ENDED_WITHIN: Duration = Duration::from_secs(6);
 
 /// A rollout whose new pods fail with `fail`: diagnosed as `code`, rolled back, verified.
-fn fails_at_once(kind: Kind, fail: &str, code: &str) {
+fn fails_at_once(kind: Kind, fail: &'static str, code: &str) {
     let (object, shop) = failing(kind, fail);
-    let rolled = shop.rollout(&super::shop::name_of(&object), &new(), &["--timeout", GIVEN]);
+    let observer = Observer::of(&shop.namespace);
+    let (rolled, lines) = shop.timed(&super::shop::name_of(&object), &new(), &["--timeout", GIVEN]);
     rolled.ended(13, code);
     let report = rolled.workload();
     assert_eq!(report["outcome"], "failed", "{report:#}");
     check(&shop, kind, code, report);
     assert!(rolled.took < Duration::from_mins(2), "it waited: {:?}", rolled.took);
-    eprintln!("{fail}: diagnosed after {} ms, in all {:?}", waited(report), rolled.took);
+    let reported = observer.first(Report::of(fail), &new()).expect("the report was seen");
+    let ended = lines.first("[rollback]").expect("the way back is told").duration_since(reported);
+    // What only a log tells has its name when the log was read.
+    let by_log = code == "EXEC_FORMAT_ERROR";
+    let named = named(&lines, if by_log { "CRASH_LOOP" } else { code }, reported);
+    eprintln!("{kind:?} {fail}: named after {named:?}, ended after {ended:?}");
+    assert!(named <= NAMED_WITHIN, "{named:?}");
+    assert!(ended <= ENDED_WITHIN, "{ended:?}");
 }
 
 /// A rollout that is waited out, because the failure could pass.
-fn fails_in_time(kind: Kind, fail: &str, code: &str) {
+fn fails_in_time(kind: Kind, fail: &'static str, code: &str) {
     let (object, shop) = failing(kind, fail);
-    let rolled = shop.rollout(&super::shop::name_of(&object), &new(), &["--timeout", BRIEF]);
+    let observer = Observer::of(&shop.namespace);
+    let (rolled, lines) = shop.timed(&super::shop::name_of(&object), &new(), &["--timeout", BRIEF]);
     let report = rolled.workload();
     assert_eq!(rolled.json["error"]["code"], code, "{:#}", rolled.json);
     assert_eq!(report["outcome"], "timed_out", "{report:#}");
@@ -34,13 +51,19 @@ fn fails_in_time(kind: Kind, fail: &str, code: &str) {
     if rolled.code == 13 {
         check(&shop, kind, code, report);
     }
+    let reported = observer.first(Report::of(fail), &new()).expect("the report was seen");
+    let named = named(&lines, code, reported);
+    eprintln!("{kind:?} {fail}: named after {named:?}");
+    assert!(named <= NAMED_WITHIN, "{named:?}");
 }
 
-fn waited(report: &Value) -> i64 {
-    report["timings_ms"]["diagnosis"].as_i64().unwrap_or_default()
+/// How long after `reported` the diagnosis `code` was on the screen.
+fn named(lines: &Lines, code: &str, reported: Instant) -> Duration {
+    let at = lines.first(&format!("{code}: "));
+    at.unwrap_or_else(|| panic!("{code} is not told: {lines:#?}")).duration_since(reported)
 }
 
-fn failing(kind: Kind, fail: &str) -> (Value, Shop) {
+fn failing(kind: Kind, fail: &'static str) -> (Value, Shop) {
     let mut object = workload(kind);
     on_pods(&mut object, &[("fail", fail), ("fail-image", &digest('b'))]);
     if matches!(fail, "ReadinessFailing") {
@@ -58,6 +81,10 @@ fn failing(kind: Kind, fail: &str) -> (Value, Shop) {
     if matches!(fail, "InitFailing" | "InitErrImagePull") {
         object["spec"]["template"]["spec"]["initContainers"] =
             json!([{"name": "migrate", "image": old()}]);
+    }
+    if fail == "ReadinessGate" {
+        object["spec"]["template"]["spec"]["readinessGates"] =
+            json!([{"conditionType": "example.test/gate"}]);
     }
     if fail == "ExecFormat" {
         object["spec"]["template"]["spec"]["containers"][0]["name"] = json!("exec-format");
@@ -132,17 +159,31 @@ scenarios! {
     fails_in_time deployment_volume: Deployment, "FailedAttachVolume" => "VOLUME_MOUNT_FAILED";
     fails_in_time deployment_sandbox: Deployment, "FailedCreatePodSandBox" => "SANDBOX_FAILED";
     fails_at_once deployment_init: Deployment, "InitFailing" => "INIT_FAILED";
+    fails_in_time deployment_evicted: Deployment, "Evicted" => "NODE_PRESSURE";
+    fails_in_time deployment_node_shutdown: Deployment, "NodeShutdown" => "NODE_LOST";
     fails_at_once stateful_set_image_not_found: StatefulSet, "ErrImagePull" => "IMAGE_NOT_FOUND";
     fails_at_once stateful_set_pull_denied: StatefulSet, "ErrImagePull-denied" => "IMAGE_PULL_DENIED";
     fails_at_once stateful_set_crash: StatefulSet, "CrashLoopBackOff" => "CRASH_LOOP";
     fails_at_once stateful_set_out_of_memory: StatefulSet, "OOMKilled" => "OOM_KILLED";
     fails_at_once stateful_set_secret_missing: StatefulSet, "CreateContainerConfigError" => "CONFIG_MISSING";
     fails_at_once stateful_set_command_missing: StatefulSet, "RunContainerError" => "COMMAND_NOT_FOUND";
+    fails_at_once stateful_set_platform: StatefulSet, "ErrImagePull-platform" => "ARCH_MISMATCH";
+    fails_at_once stateful_set_exec_format: StatefulSet, "ExecFormat" => "EXEC_FORMAT_ERROR";
+    fails_at_once stateful_set_init: StatefulSet, "InitFailing" => "INIT_FAILED";
+    fails_at_once stateful_set_liveness: StatefulSet, "LivenessFailing" => "PROBE_FAILING";
+    fails_at_once stateful_set_volume_secret: StatefulSet, "FailedMount-secret" => "CONFIG_MISSING";
+    fails_in_time stateful_set_readiness: StatefulSet, "ReadinessFailing" => "PROBE_FAILING";
     fails_at_once daemon_set_image_not_found: DaemonSet, "ErrImagePull" => "IMAGE_NOT_FOUND";
     fails_at_once daemon_set_pull_denied: DaemonSet, "ErrImagePull-denied" => "IMAGE_PULL_DENIED";
     fails_at_once daemon_set_crash: DaemonSet, "CrashLoopBackOff" => "CRASH_LOOP";
     fails_at_once daemon_set_out_of_memory: DaemonSet, "OOMKilled" => "OOM_KILLED";
     fails_at_once daemon_set_secret_missing: DaemonSet, "CreateContainerConfigError" => "CONFIG_MISSING";
+    fails_at_once daemon_set_platform: DaemonSet, "ErrImagePull-platform" => "ARCH_MISMATCH";
+    fails_at_once daemon_set_exec_format: DaemonSet, "ExecFormat" => "EXEC_FORMAT_ERROR";
+    fails_at_once daemon_set_command_missing: DaemonSet, "RunContainerError" => "COMMAND_NOT_FOUND";
+    fails_at_once daemon_set_init: DaemonSet, "InitFailing" => "INIT_FAILED";
+    fails_at_once daemon_set_startup: DaemonSet, "StartupFailing" => "NOT_STARTED";
+    fails_in_time daemon_set_readiness: DaemonSet, "ReadinessFailing" => "PROBE_FAILING";
     fails_at_once daemon_set_liveness: DaemonSet, "LivenessFailing" => "PROBE_FAILING";
 }
 
@@ -153,6 +194,17 @@ fn an_exec_format_error_is_read_out_of_the_log() {
     rolled.ended(13, "EXEC_FORMAT_ERROR");
     let log = rolled.workload()["diagnoses"][0]["log"].to_string();
     assert!(log.contains("exec format error"), "{log}");
+}
+
+#[test]
+fn a_readiness_gate_that_nobody_opens_is_named() {
+    // kwok opens a pod's gates when it runs, but for pods that are told to wait for them.
+    let (object, shop) = failing(Kind::Deployment, "ReadinessGate");
+    let rolled = shop.rollout(&super::shop::name_of(&object), &new(), &["--timeout", BRIEF]);
+    rolled.ended(13, "READINESS_GATE");
+    let message = rolled.json["error"]["message"].as_str().unwrap();
+    assert!(message.contains("example.test/gate"), "{message}");
+    shop.runs(&old(), 2);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What else may happen to a workload while it rolls out, and to what carries us to the cluster.
 
-use super::shop::{Kind, Shop, digest, name_of, new, old, on_pods, other, workload};
+use super::shop::{Kind, Shop, digest, name_of, named, new, old, on_pods, other, workload};
 use crate::{
     bed,
     command::{said, succeed},
@@ -246,29 +246,6 @@ fn a_network_that_is_away_for_a_while_ends_nothing() {
     shop.runs(&new(), 2);
 }
 
-#[test]
-fn killed_at_any_stage_it_can_be_done_again() {
-    let mut object = workload(Kind::Deployment);
-    on_pods(&mut object, &[("delay", "1s")]);
-    let shop = Shop::with(&object);
-    for wait in [50, 400, 900, 1800] {
-        let mut child = shop
-            .command("deployment/web", &new(), &["--lock-takeover"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_millis(wait));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let image = shop.image("deployment/web");
-        assert!(image == old() || image == new(), "{image}");
-    }
-    let rolled = shop.rollout("deployment/web", &new(), &["--lock-takeover"]);
-    rolled.ended(0, "");
-    shop.runs(&new(), 2);
-}
-
 /// An API server beside the bed's own, on the same etcd: it can be killed without harm to others.
 struct Sibling {
     arguments: Vec<String>,
@@ -331,14 +308,14 @@ fn beds_api_server() -> Vec<String> {
 }
 
 /// `host:port` of the bed's API server.
-fn server_address() -> String {
+pub fn server_address() -> String {
     let kubeconfig = std::fs::read_to_string(bed::part("BK_SYNC_TEST_KUBECONFIG")).unwrap();
     let at = kubeconfig.find("https://").unwrap() + "https://".len();
     kubeconfig[at..].chars().take_while(|c| !c.is_whitespace() && *c != '"' && *c != '\'').collect()
 }
 
 /// A kubeconfig that leads to another port.
-fn kubeconfig_through(port: u16) -> tempfile::NamedTempFile {
+pub fn kubeconfig_through(port: u16) -> tempfile::NamedTempFile {
     let kubeconfig = std::fs::read_to_string(bed::part("BK_SYNC_TEST_KUBECONFIG")).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     let through = kubeconfig.replace(&server_address(), &format!("127.0.0.1:{port}"));
@@ -352,24 +329,64 @@ fn an_api_server_that_is_killed_and_comes_back_ends_nothing() {
     let mut server = Sibling::start(port);
     let file = kubeconfig_through(port);
     let through = file.path().to_str().unwrap();
-    let mut object = workload(Kind::Deployment);
-    on_pods(&mut object, &[("delay", "8s")]);
-    let shop = Shop::with(&object);
+    let shop = Shop::open();
+    // One of each kind, since each is watched in another way.
+    let kinds = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet];
+    let objects = kinds.map(|kind| {
+        let mut object = named(kind, kind.word());
+        on_pods(&mut object, &[("delay", "5s")]);
+        shop.apply(&object);
+        object
+    });
+    for object in &objects {
+        shop.settled(object);
+    }
     shop.until("an API server of our own", |shop| {
         let ready = ["--kubeconfig", through, "get", "--raw", "/readyz"];
         crate::command::run(&mut shop.kubectl(&ready)).code == 0
     });
+    let [first, rest @ ..] = objects.each_ref().map(name_of);
+    let flags = ["--kubeconfig", through, "--timeout", "170s", "--together"];
     let child = shop
-        .command("deployment/web", &new(), &["--kubeconfig", through, "--timeout", "170s"])
+        .command(&first, &new(), &flags)
+        .args(&rest)
+        .env("BK_SYNC_LOG", "bk_sync=debug")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    shop.until("the new image", |shop| shop.image("deployment/web") == new());
+    shop.until("the new image", |shop| {
+        objects.iter().all(|object| shop.image(&name_of(object)) == new())
+    });
     server.kill();
     std::thread::sleep(Duration::from_secs(2));
     server.restart();
-    let (code, json) = ended(child);
-    assert_eq!(code, 0, "{json:#}");
-    shop.runs(&new(), 2);
+    let said = said(&child.wait_with_output().unwrap());
+    assert_eq!(said.code, 0, "{}\n{}", said.stdout, said.stderr);
+    // The new server knows nothing of what was before it: what was watched has to be listed anew.
+    assert!(said.stderr.contains("too old resource version"), "{}", said.stderr);
+    shop.runs(&new(), 6);
+}
+
+#[test]
+fn who_keeps_the_image_too_is_told_before_and_named_when_it_sets_it_back() {
+    let mut object = workload(Kind::Deployment);
+    on_pods(&mut object, &[("fail", "Stuck"), ("fail-image", &digest('b'))]);
+    let shop = Shop::open();
+    let keep = |shop: &Shop, object: &Value| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), object.to_string()).unwrap();
+        let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager", "gitops"];
+        succeed(shop.kubectl(&apply).arg("-f").arg(file.path()));
+    };
+    keep(&shop, &object);
+    shop.settled(&object);
+    let child = shop.set("deployment/web", &new(), &LONG);
+    keep(&shop, &object);
+    let rolled = super::shop::Rolled::of(child);
+    rolled.ended(14, "SUPERSEDED");
+    assert!(rolled.stderr.contains("`gitops` keeps the image"), "{}", rolled.stderr);
+    let message = rolled.json["error"]["message"].as_str().unwrap();
+    assert!(message.contains("gitops"), "{message}");
+    assert_eq!(shop.image("deployment/web"), old());
 }

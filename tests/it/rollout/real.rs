@@ -1,12 +1,15 @@
 //! The same on a node that is real: kubelet, containerd and runc pull, run and probe what was built.
 
-use super::shop::{Rolled, Shop};
+use super::{
+    observer::{Observer, Report},
+    shop::{Rolled, Shop},
+};
 use crate::{
     bed,
     command::{run, succeed, unique, write_files},
 };
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Real pulls and starts, under emulation and beside other work.
 const LONG: [&str; 2] = ["--timeout", "170s"];
@@ -41,8 +44,8 @@ fn from_source(shop: &Shop, builder: &str, script: &str) -> Rolled {
     let began = Instant::now();
     let mut command = shop.bk_sync();
     command
-        // The way into a pod is kubectl's.
-        .env("PATH", format!("{}:/usr/bin:/bin", bed::part("BK_SYNC_TEST_BIN")))
+        // The way into a pod needs no second tool.
+        .env("PATH", "/nonexistent")
         .args(["--builder", builder, "--format", "json", "--progress", "plain"])
         .args(["build", "--platform", "linux/arm64", "-t", &name, "--push", "--provenance=false"])
         .args(["--rollout", "deployment/web", "-n", &shop.namespace])
@@ -81,6 +84,56 @@ fn from_source_to_verified_pods_and_back_where_it_crashes() {
 }
 
 #[test]
+fn the_demo_goes_from_source_to_verified_pods_in_one_command() {
+    let shop = Shop::open();
+    let key = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(key.path(), "a signing key").unwrap();
+    let repository = format!("{}/rollout/{}", bed::registry(), unique("lighthouse"));
+    let build = |version: &str| {
+        let mut command = shop.bk_sync();
+        command
+            .args(["--builder", bed::buildkitd(), "--format", "json", "--progress", "plain"])
+            .args(["build", "--platform", "linux/arm64", "--push", "--provenance=false"])
+            .args(["--tag", &format!("{repository}:{version}")])
+            .args(["--build-arg", &format!("BASE={}", bed::base_arm64())])
+            .args(["--build-arg", &format!("VERSION={version}")])
+            .arg("--secret")
+            .arg(format!("id=signing_key,src={}", key.path().display()))
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/demo"));
+        command
+    };
+    let first: Value = serde_json::from_str(&succeed(&mut build("1")).stdout).unwrap();
+    let digest = first["result"]["image"]["digest"].as_str().unwrap();
+    let mut object = deployment(&format!("{repository}@{digest}"));
+    // What the image says of itself starts it.
+    object["spec"]["template"]["spec"]["containers"] = json!([{
+        "name": "app", "image": format!("{repository}@{digest}"),
+        "ports": [{"containerPort": 8080}],
+        "readinessProbe": {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1,
+            "timeoutSeconds": 5},
+    }]);
+    shop.apply(&object);
+    shop.settled(&object);
+    let mut second = build("2");
+    second.args(["--rollout", "deployment/web", "-n", &shop.namespace]).args(LONG);
+    let began = Instant::now();
+    let rolled = Rolled::new(run(&mut second), began.elapsed());
+    rolled.ended(0, "");
+    eprintln!("the demo, from source to verified pods: {:?}", began.elapsed());
+    let web = report(&rolled);
+    assert_eq!(web["outcome"], "rolled_out", "{web:#}");
+    let new = rolled.json["result"]["image"]["digest"].as_str().unwrap();
+    assert_ne!(new, digest);
+    let pod = &web["pods"][0];
+    assert_eq!((&pod["image_id"], &pod["node"]), (&json!(new), &json!(bed::real_node())));
+    // The pod that was proven answers, as what it was built as.
+    let name = pod["name"].as_str().unwrap();
+    let path = format!("/api/v1/namespaces/{}/pods/{name}:8080/proxy/healthz", shop.namespace);
+    let health = succeed(&mut shop.kubectl(&["get", "--raw", &path])).stdout;
+    assert!(health.contains("aarch64"), "{health}");
+}
+
+#[test]
 fn an_image_that_is_not_there() {
     let shop = Shop::with(&deployment(bed::base_arm64()));
     let nowhere = format!("{}/rollout/nowhere@sha256:{}", bed::registry(), "e".repeat(64));
@@ -102,34 +155,80 @@ fn a_pod_that_is_never_ready() {
     assert_eq!(web["rollback"]["outcome"], "verified", "{web:#}");
 }
 
-#[test]
-fn a_program_for_another_architecture() {
-    let shop = Shop::with(&deployment(bed::base_arm64()));
-    let context = tempfile::tempdir().unwrap();
-    // Named as an arm64 image; what it starts is for a machine that no kernel here knows.
+/// A program that no kernel here knows: its head names a machine that there never was one of.
+fn foreign() -> Vec<u8> {
     let mut program =
         b"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x16\x00".to_vec();
     program.resize(256, 0);
-    std::fs::write(context.path().join("program"), program).unwrap();
-    let dockerfile = format!(
-        "FROM {}\nCOPY --chmod=755 program /program\nCOPY run.sh /run.sh\n",
-        bed::base_arm64()
-    );
-    write_files(context.path(), &[("Dockerfile", &dockerfile), ("run.sh", "exec /program\n")]);
+    program
+}
+
+/// `bk-sync build --push --rollout` of an image with [`foreign`] in it.
+fn wrong(shop: &Shop, dockerfile: &str, platform: &str, flags: &[&str]) -> Rolled {
+    let context = tempfile::tempdir().unwrap();
+    std::fs::write(context.path().join("program"), foreign()).unwrap();
+    let script = format!("# {}\nexec /program\n", unique("run"));
+    write_files(context.path(), &[("Dockerfile", dockerfile), ("run.sh", &script)]);
     let name = format!("{}/rollout/{}:1", bed::registry(), unique("app"));
     let mut command = shop.bk_sync();
     command
         .args(["--builder", bed::buildkitd(), "--format", "json", "--progress", "plain"])
-        .args(["build", "--platform", "linux/arm64", "-t", &name, "--push", "--provenance=false"])
+        .args(["build", "--platform", platform, "-t", &name, "--push", "--provenance=false"])
         .args(["--rollout", "deployment/web", "-n", &shop.namespace])
         .args(LONG)
+        .args(flags)
         .arg(context.path());
     let began = Instant::now();
-    let rolled = Rolled::new(run(&mut command), began.elapsed());
-    // busybox's shell has its own words for what the kernel refuses.
-    assert_eq!(rolled.code, 13, "{:#}", rolled.json);
-    let code = rolled.json["error"]["code"].as_str().unwrap();
-    assert!(matches!(code, "EXEC_FORMAT_ERROR" | "CRASH_LOOP"), "{:#}", rolled.json);
+    Rolled::new(run(&mut command), began.elapsed())
+}
+
+/// Insists that the node was found unable to run the image, and runs the one before again.
+fn cannot_run(shop: &Shop, rolled: &Rolled) {
+    rolled.ended(13, "EXEC_FORMAT_ERROR");
+    let web = report(rolled);
+    assert_eq!(web["rollback"]["outcome"], "verified", "{web:#}");
+    assert_eq!(web["diagnoses"][0]["node"], bed::real_node(), "{web:#}");
+    eprintln!("{}: {}", web["diagnoses"][0]["message"], web["diagnoses"][0]["evidence"]);
+    assert_eq!(shop.image("deployment/web").split('@').next(), Some(bed::base_arm64()));
+}
+
+#[test]
+fn an_image_for_another_architecture_than_it_says() {
+    let shop = Shop::with(&deployment(bed::base_arm64()));
+    // The kernel refuses the first program of the container; the runtime says so in the log.
+    let first = format!("FROM {}\nCOPY --chmod=755 program /bin/sh\n", bed::base_arm64());
+    cannot_run(&shop, &wrong(&shop, &first, "linux/arm64", &[]));
+    // It refuses a later one; the shell that started it takes it for a script.
+    let later = format!(
+        "FROM {}\nCOPY --chmod=755 program /program\nCOPY run.sh /run.sh\n",
+        bed::base_arm64()
+    );
+    cannot_run(&shop, &wrong(&shop, &later, "linux/arm64", &[]));
+}
+
+#[test]
+fn an_image_for_another_architecture_is_refused_before_it_is_built_and_diagnosed_where_it_is_not() {
+    let shop = Shop::with(&deployment(bed::base_arm64()));
+    let dockerfile = "FROM scratch\nCOPY --chmod=755 program /bin/sh\n";
+    let refused = wrong(&shop, dockerfile, "linux/s390x", &[]);
+    refused.ended(17, "ARCH_MISMATCH");
+    assert!(!refused.stderr.contains("COPY"), "it was built: {}", refused.stderr);
+    let rolled = wrong(&shop, dockerfile, "linux/s390x", &["--tolerate", "ARCH_MISMATCH"]);
+    cannot_run(&shop, &rolled);
+}
+
+#[test]
+fn what_the_kubelet_reports_is_named_in_time() {
+    let shop = Shop::with(&deployment(bed::base_arm64()));
+    let observer = Observer::of(&shop.namespace);
+    let nowhere = format!("{}/rollout/nowhere@sha256:{}", bed::registry(), "d".repeat(64));
+    let (rolled, lines) = shop.timed("deployment/web", &nowhere, &LONG);
+    rolled.ended(13, "IMAGE_NOT_FOUND");
+    let reported = observer.first(Report::Waiting("ErrImagePull"), &nowhere);
+    let reported = reported.expect("the kubelet's report");
+    let named = lines.first("IMAGE_NOT_FOUND: ").expect("the name").duration_since(reported);
+    eprintln!("named {named:?} after the kubelet's report");
+    assert!(named <= Duration::from_secs(3), "{named:?}");
 }
 
 #[test]

@@ -102,8 +102,14 @@ fn a_cluster_that_is_not_there() {
         .ended(17, "CLUSTER_UNKNOWN");
 }
 
-/// The Role that README lists, given to a service account; its token's kubeconfig.
+/// Flags to act as a service account that has `rules` and no other right.
 fn least(shop: &Shop, rules: &Value) -> Vec<String> {
+    grant(shop, rules);
+    vec!["--as".to_owned(), format!("system:serviceaccount:{}:deployer", shop.namespace)]
+}
+
+/// Makes a service account `deployer` that has `rules` and no other right.
+pub fn grant(shop: &Shop, rules: &Value) {
     shop.apply(
         &json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "deployer"}}),
     );
@@ -113,11 +119,10 @@ fn least(shop: &Shop, rules: &Value) -> Vec<String> {
         "metadata": {"name": "deployer"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "deployer"},
         "subjects": [{"kind": "ServiceAccount", "name": "deployer"}]}));
-    vec!["--as".to_owned(), format!("system:serviceaccount:{}:deployer", shop.namespace)]
 }
 
 /// The rules of the Role in README.
-fn readme_rules() -> Value {
+pub fn readme_rules() -> Value {
     let readme = include_str!("../../../README.md");
     let at = readme.find("kind: Role\n").expect("README has the Role");
     let text = &readme[at..];

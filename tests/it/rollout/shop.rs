@@ -4,8 +4,8 @@ use crate::bed;
 use crate::command::{Said, Stranger, run, succeed, unique};
 use serde_json::{Value, json};
 use std::{
-    io::Write as _,
-    process::{Command, Stdio},
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -86,6 +86,15 @@ pub fn workload(kind: Kind) -> Value {
             object["spec"]["serviceName"] = json!("web");
         }
     }
+    object
+}
+
+/// The same under another name, with pods of its own.
+pub fn named(kind: Kind, name: &str) -> Value {
+    let mut object = workload(kind);
+    object["metadata"]["name"] = json!(name);
+    object["spec"]["selector"] = json!({"matchLabels": {"app": name}});
+    object["spec"]["template"]["metadata"]["labels"] = json!({"app": name});
     object
 }
 
@@ -185,6 +194,11 @@ impl Shop {
         Rolled::new(said, began.elapsed())
     }
 
+    /// The same, with what it says on stderr and when it says it.
+    pub fn timed(&self, workload: &str, image: &str, flags: &[&str]) -> (Rolled, Lines) {
+        timed(&mut self.command(workload, image, flags))
+    }
+
     /// The image of the container `app` of a workload's template.
     pub fn image(&self, workload: &str) -> String {
         let object = self.get(workload);
@@ -194,14 +208,16 @@ impl Shop {
         app["image"].as_str().unwrap().to_owned()
     }
 
-    /// The images of the pods that are not on their way out, and whether all are ready.
+    /// The images of the pods that are not over or on their way out, and whether all are ready.
     pub fn pods(&self) -> (Vec<String>, bool) {
         let pods = self.get("pods");
         let pods: Vec<&Value> = pods["items"]
             .as_array()
             .unwrap()
             .iter()
-            .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+            .filter(|pod| {
+                pod["metadata"]["deletionTimestamp"].is_null() && pod["status"]["phase"] != "Failed"
+            })
             .collect();
         let images = pods
             .iter()
@@ -235,6 +251,18 @@ impl Shop {
         }
     }
 
+    /// Starts a rollout, and waits until its image is set.
+    pub fn set(&self, workload: &str, image: &str, flags: &[&str]) -> Child {
+        let child = self
+            .command(workload, image, flags)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("bk-sync starts");
+        self.until("the new image", |shop| shop.image(workload) == image);
+        child
+    }
+
     /// Whether nobody holds the lock of a workload.
     pub fn is_unlocked(&self, lease: &str) -> bool {
         let said = run(&mut self.kubectl(&["get", "lease", lease, "-o", "json"]));
@@ -251,6 +279,35 @@ impl Drop for Shop {
         let delete = ["delete", "namespace", &self.namespace, "--wait=false"];
         drop(self.kubectl(&delete).stdout(Stdio::null()).stderr(Stdio::null()).status());
     }
+}
+
+/// What was said on stderr, and when.
+#[derive(Debug)]
+pub struct Lines(Vec<(Instant, String)>);
+
+impl Lines {
+    /// When `words` were first said.
+    pub fn first(&self, words: &str) -> Option<Instant> {
+        self.0.iter().find(|(_, line)| line.contains(words)).map(|(at, _)| *at)
+    }
+}
+
+/// Runs `command` to its end, and keeps the time of each line of its stderr.
+pub fn timed(command: &mut Command) -> (Rolled, Lines) {
+    let began = Instant::now();
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("bk-sync starts");
+    let stderr = BufReader::new(child.stderr.take().expect("stderr"));
+    let reader = std::thread::spawn(move || {
+        let lines = stderr.lines().map_while(Result::ok);
+        lines.map(|line| (Instant::now(), line)).collect::<Vec<_>>()
+    });
+    let output = child.wait_with_output().expect("bk-sync ends");
+    let lines = reader.join().expect("the reader ends");
+    let mut said = crate::command::said(&output);
+    let text: Vec<&str> = lines.iter().map(|(_, line)| line.as_str()).collect();
+    said.stderr = text.join("\n");
+    (Rolled::new(said, began.elapsed()), Lines(lines))
 }
 
 /// `deployment/web`.
@@ -284,6 +341,12 @@ impl Rolled {
             &self.json["error"]["details"]["rollout"]
         };
         &report["workloads"][0]
+    }
+
+    /// How a process that was started ended.
+    pub fn of(child: Child) -> Self {
+        let said = crate::command::said(&child.wait_with_output().expect("bk-sync ends"));
+        Self::new(said, Duration::ZERO)
     }
 
     /// Insists on an exit code and an error code; `""` for none.

@@ -196,10 +196,7 @@ fn init_containers_and_sidecars_of_the_repository_go_along() {
 fn several_workloads_get_one_digest_together_or_in_order() {
     for flags in [&[][..], &["--together"][..]] {
         let shop = Shop::with(&workload(Kind::Deployment));
-        let mut second = workload(Kind::StatefulSet);
-        second["spec"]["selector"] = json!({"matchLabels": {"app": "db"}});
-        second["spec"]["template"]["metadata"]["labels"] = json!({"app": "db"});
-        second["metadata"]["name"] = json!("db");
+        let second = super::shop::named(Kind::StatefulSet, "db");
         shop.apply(&second);
         shop.settled(&second);
         let mut command = shop.command("deployment/web", &new(), flags);
@@ -236,6 +233,47 @@ fn a_deployment_that_is_scaled_meanwhile_is_done_with_all_its_pods() {
     let json: Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!(json["result"]["workloads"][0]["pods"].as_array().unwrap().len(), 4);
     shop.runs(&new(), 4);
+}
+
+#[test]
+fn a_stateful_set_that_is_scaled_meanwhile_is_done_with_all_its_pods() {
+    let mut object = workload(Kind::StatefulSet);
+    super::shop::on_pods(&mut object, &[("delay", "2s")]);
+    let shop = Shop::with(&object);
+    let child = shop.set("statefulset/web", &new(), &["--timeout", "170s"]);
+    succeed(&mut shop.kubectl(&["scale", "statefulset/web", "--replicas=3"]));
+    let rolled = Rolled::of(child);
+    rolled.ended(0, "");
+    assert_eq!(rolled.workload()["pods"].as_array().unwrap().len(), 3);
+    shop.runs(&new(), 3);
+}
+
+#[test]
+fn what_an_autoscaler_wants_is_left_to_it() {
+    let mut object = workload(Kind::Deployment);
+    super::shop::on_pods(&mut object, &[("delay", "2s")]);
+    let shop = Shop::with(&object);
+    let child = shop.set("deployment/web", &new(), &["--timeout", "170s"]);
+    // The controller goes to the least number at once; it needs no numbers for that.
+    shop.apply(&json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "web"},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+            "minReplicas": 4, "maxReplicas": 8,
+            "metrics": [{"type": "Resource", "resource": {"name": "cpu",
+                "target": {"type": "Utilization", "averageUtilization": 80}}}],
+        },
+    }));
+    let rolled = Rolled::of(child);
+    rolled.ended(0, "");
+    shop.until("the autoscaler", |shop| shop.get("deployment/web")["spec"]["replicas"] == 4);
+    // Another rollout finds four, and leaves four.
+    let rolled = shop.rollout("deployment/web", &other(), &["--timeout", "170s"]);
+    rolled.ended(0, "");
+    assert_eq!(rolled.workload()["pods"].as_array().unwrap().len(), 4);
+    assert_eq!(shop.get("deployment/web")["spec"]["replicas"], 4);
+    shop.runs(&other(), 4);
 }
 
 #[test]
