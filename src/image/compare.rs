@@ -230,7 +230,10 @@ mod tests {
             ),
             (layer(&[("a", 0o600, 1, b"one")]), "`a`: its mode was 644 and is 600".to_owned()),
             (layer(&[("a", 0o644, 2, b"two")]), "`a`: its mtime was 1 and is 2".to_owned()),
-            (layer(&[("a", 0o644, 1, b"tw")]), "`a`: its size was 3 bytes and is 2 bytes".to_owned()),
+            (
+                layer(&[("a", 0o644, 1, b"tw")]),
+                "`a`: its size was 3 bytes and is 2 bytes".to_owned(),
+            ),
             (layer(&[("c", 0o644, 1, b"one")]), "`c` stands where `a` was".to_owned()),
         ] {
             assert_eq!(compared(&base, &second), Some(expected));
@@ -242,6 +245,12 @@ mod tests {
     #[test]
     fn what_is_no_layer_is_an_error() {
         let layer = layer(&[("a", 0o644, 1, b"one")]);
-        assert!(compare(&b"no tar stream, and longer than a header of one: 512 bytes".repeat(20)[..], &layer[..]).is_err());
+        assert!(
+            compare(
+                &b"no tar stream, and longer than a header of one: 512 bytes".repeat(20)[..],
+                &layer[..]
+            )
+            .is_err()
+        );
     }
 }

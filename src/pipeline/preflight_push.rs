@@ -73,7 +73,11 @@ fn refuses(error: &RegistryError, is_ours: bool) -> bool {
 }
 
 /// The refusal of a repository, told by what stood in the way of the login.
-pub(super) async fn refused(repository: &Repository, error: &RegistryError, login: &Login) -> PushFailure {
+pub(super) async fn refused(
+    repository: &Repository,
+    error: &RegistryError,
+    login: &Login,
+) -> PushFailure {
     let failure = PushFailure::of_registry(&repository.to_string(), error);
     // Where credentials should have been found and were not, that says more.
     let host = repository.server().host();

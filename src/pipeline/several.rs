@@ -106,8 +106,9 @@ fn refuse(plan: &BuildPlan) -> Result<(), Refusal> {
     }
     if plan.reads_stdin() {
         let message = "stdin can be read once, and each of the builders needs the context";
-        return Err(Refusal::new(code, message)
-            .with_fix("name a directory or a URL, or one `--builder`"));
+        return Err(
+            Refusal::new(code, message).with_fix("name a directory or a URL, or one `--builder`")
+        );
     }
     if let Some(export) = plan.cache_to.iter().find(|entry| entry.kind != "inline") {
         let message =
@@ -457,13 +458,15 @@ mod tests {
 
     #[test]
     fn images_come_in_the_order_of_the_platforms_and_attestations_behind_them() {
-        let unknown = || Some(EntryPlatform {
-            architecture: "unknown".to_owned(),
-            os: "unknown".to_owned(),
-            os_version: String::new(),
-            os_features: Vec::new(),
-            variant: String::new(),
-        });
+        let unknown = || {
+            Some(EntryPlatform {
+                architecture: "unknown".to_owned(),
+                os: "unknown".to_owned(),
+                os_version: String::new(),
+                os_features: Vec::new(),
+                variant: String::new(),
+            })
+        };
         let attestation = |digest: &str, about| Entry {
             platform: unknown(),
             ..entry("linux/amd64", digest, Some(about))
@@ -511,7 +514,10 @@ mod tests {
         };
         let marks = Marks::of(&plan);
         assert_eq!(marks.index, BTreeMap::from([("a".to_owned(), "1".to_owned())]));
-        assert_eq!(marks.entries, [(Some("linux/arm64".to_owned()), "b.c".to_owned(), "2".to_owned())]);
+        assert_eq!(
+            marks.entries,
+            [(Some("linux/arm64".to_owned()), "b.c".to_owned(), "2".to_owned())]
+        );
         let part = marks.part(&plan, vec!["linux/arm64".to_owned()]);
         let attributes: Vec<&str> = part.outputs[0].attributes.keys().map(String::as_str).collect();
         assert_eq!(attributes, ["annotation-manifest.a", "annotation.d", "push-by-digest"]);

@@ -43,9 +43,7 @@ pub fn listed_builders(text: &str) -> Result<Option<Vec<ListedBuilder>>, String>
         builders.push(match named {
             Some((platform, address)) => ListedBuilder {
                 address: address.to_owned(),
-                platform: Some(
-                    normalize_platform(platform).ok_or_else(|| platform.to_owned())?,
-                ),
+                platform: Some(normalize_platform(platform).ok_or_else(|| platform.to_owned())?),
             },
             None => ListedBuilder { address: entry.to_owned(), platform: None },
         });
@@ -104,10 +102,7 @@ mod tests {
     use super::*;
 
     fn entry(platform: Option<&str>, address: &str) -> ListedBuilder {
-        ListedBuilder {
-            address: address.to_owned(),
-            platform: platform.map(ToOwned::to_owned),
-        }
+        ListedBuilder { address: address.to_owned(), platform: platform.map(ToOwned::to_owned) }
     }
 
     #[test]
@@ -134,7 +129,8 @@ mod tests {
         };
         let amd64 = (entry(None, "x"), ability("linux/amd64", &["linux/arm64", "linux/s390x"]));
         let arm64 = (entry(None, "y"), ability("linux/arm64", &["linux/amd64"]));
-        let platforms = |list: &[&str]| list.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
+        let platforms =
+            |list: &[&str]| list.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
         let both = platforms(&["linux/arm64", "linux/amd64", "linux/s390x"]);
         let part = |builder, list: &[&str], emulated: &[&str]| Part {
             builder,

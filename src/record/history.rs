@@ -68,8 +68,11 @@ impl History {
     /// The file cannot be written.
     pub fn save_build(&self, receipt: &Receipt, build: &Page) -> Result<(), HistoryError> {
         let path = self.path(receipt, BUILD);
-        write(&path, serde_json::to_vec(build))
-            .map_err(|source| HistoryError { action: "write", path, source })
+        write(&path, serde_json::to_vec(build)).map_err(|source| HistoryError {
+            action: "write",
+            path,
+            source,
+        })
     }
 
     /// What the receipt's build did, where [`History::save_build`] kept it and it can be read.

@@ -28,8 +28,12 @@ impl Receipt {
                 failure.exit_code
             ));
             page.diagnosis.extend(self.rolled_back.map(|back| {
-                if back { "The image before it runs again." } else { "The image before it did not come back." }
-                    .to_owned()
+                if back {
+                    "The image before it runs again."
+                } else {
+                    "The image before it did not come back."
+                }
+                .to_owned()
             }));
         }
         let failed = self.checks.iter().filter(|check| !check.ok);
@@ -111,7 +115,9 @@ impl Receipt {
                 began: began(&stage.started),
                 milliseconds: stage.ms.unwrap_or_default(),
                 why: match stage.state {
-                    StageState::Running => vec!["it had not ended when this was written".to_owned()],
+                    StageState::Running => {
+                        vec!["it had not ended when this was written".to_owned()]
+                    }
                     StageState::Skipped => vec!["an earlier deploy had done it".to_owned()],
                     StageState::Done | StageState::Failed => Vec::new(),
                 },

@@ -16,8 +16,7 @@ use std::collections::BTreeSet;
 /// upload may be opened, and is cancelled then.
 pub async fn registry(plan: &SyncPlan, login: &Login, reach: &Reach) -> Vec<Check> {
     let names = plan.build.tags.iter().filter_map(|tag| Reference::parse(tag).ok());
-    let repositories =
-        Targets::new(&names.collect::<Vec<_>>(), false, login, reach).repositories();
+    let repositories = Targets::new(&names.collect::<Vec<_>>(), false, login, reach).repositories();
     let hosts: BTreeSet<&RegistryHost> =
         repositories.iter().map(|repository| repository.server().host()).collect();
     let mut checks = join_all(hosts.into_iter().map(|host| credentials(host, login))).await;

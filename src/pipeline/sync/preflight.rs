@@ -10,7 +10,8 @@ use crate::{
     image::reference::Reference,
     llb::Platform,
     pipeline::{
-        self, Error, Look, Wanted, doctor::free_disk, imagined::Looked, preflight_push, push::Targets,
+        self, Error, Look, Wanted, doctor::free_disk, imagined::Looked, preflight_push,
+        push::Targets,
     },
     proto::pb::{self, op},
     verify::inngest::{checks::InngestCheck, runs::WhileRunning, server::Server},

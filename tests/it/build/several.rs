@@ -37,7 +37,8 @@ fn two_builders_make_the_index_that_one_makes() {
         let annotation = ["--annotation", "index,manifest:org.example.a=b"];
         // The moment of a build, in its image, would make each another.
         let dated = ["--build-arg", "SOURCE_DATE_EPOCH=0", "-o"];
-        let output = "type=image,rewrite-timestamp=true,compression=uncompressed,force-compression=true";
+        let output =
+            "type=image,rewrite-timestamp=true,compression=uncompressed,force-compression=true";
         let rest = [output, "--push", "--provenance=false", "-t", &tag, "."];
         let json = build(&place, builder, &[&platforms[..], &annotation, &dated, &rest].concat());
         (raw(&tag), json, tag)
@@ -52,8 +53,15 @@ fn two_builders_make_the_index_that_one_makes() {
         assert_eq!(shown, ["linux/arm64", "linux/amd64"], "{result}");
         let digest = program(
             "skopeo",
-            &["inspect", "--tls-verify=false", "--format", "{{.Digest}}", "--override-arch", "arm64",
-                &format!("docker://{tag}")],
+            &[
+                "inspect",
+                "--tls-verify=false",
+                "--format",
+                "{{.Digest}}",
+                "--override-arch",
+                "arm64",
+                &format!("docker://{tag}"),
+            ],
         );
         assert!(digest.starts_with("sha256:"), "{digest}");
         program("crane", &["validate", "--insecure", "--remote", &tag]);
@@ -91,8 +99,7 @@ fn one_that_fails_ends_the_others_and_nothing_gets_the_tag() {
     place.write("Dockerfile", &format!("FROM {base}\nARG TARGETARCH\nRUN echo {mark}\n{run}\n"));
     let list = format!("linux/arm64={},linux/amd64={}", bed::buildkitd(), bed::dockerd());
     let tag = format!("{}/several/failed-{mark}:1", bed::registry());
-    let arguments =
-        ["build", "--builder", &list, "--format", "json", "--push", "-t", &tag, "."];
+    let arguments = ["build", "--builder", &list, "--format", "json", "--push", "-t", &tag, "."];
     let ran = place.run(&arguments);
     assert_eq!(ran.code, Some(11), "{ran:?}");
     assert_eq!(ran.json()["error"]["code"], "STEP_FAILED", "{ran:?}");

@@ -20,9 +20,7 @@ const NO_OUTPUT: [&str; 3] = ["-o", "type=cacheonly", "."];
 
 #[test]
 fn build_done() {
-    transcript("build_done", || {
-        build("RUN echo CANARY\nCOPY a /a\n", &NO_OUTPUT).file("a", "1")
-    });
+    transcript("build_done", || build("RUN echo CANARY\nCOPY a /a\n", &NO_OUTPUT).file("a", "1"));
 }
 
 #[test]
@@ -120,8 +118,15 @@ fn why_done_and_unknown() {
     transcript("why_done", || {
         let scene = build("COPY a /a\nRUN echo CANARY\n", &[]).file("a", "1");
         let build = [
-            "build", "--builder", bed::buildkitd(), "--platform", "linux/arm64", "-q", "-o",
-            "type=cacheonly", ".",
+            "build",
+            "--builder",
+            bed::buildkitd(),
+            "--platform",
+            "linux/arm64",
+            "-q",
+            "-o",
+            "type=cacheonly",
+            ".",
         ];
         let mut scene = scene.after(&build).file("a", "2").after(&build);
         scene.arguments = vec!["why".to_owned()];
@@ -143,8 +148,15 @@ fn push_done_and_source_missing() {
         let canary = canary();
         let reference = reference.replace("CANARY", &canary);
         let build = [
-            "build", "--builder", bed::buildkitd(), "--platform", "linux/arm64", "-q", "-o",
-            "type=oci,tar=false,dest=layout", ".",
+            "build",
+            "--builder",
+            bed::buildkitd(),
+            "--platform",
+            "linux/arm64",
+            "-q",
+            "-o",
+            "type=oci,tar=false,dest=layout",
+            ".",
         ];
         Scene::new(&["push", "layout", &reference])
             .named(&canary, "CANARY")

@@ -124,9 +124,7 @@ pub fn transcript(name: &str, scene: impl Fn() -> Scene) {
     let (terminal, on_terminal) = terminal::shown(&scene());
 
     let plain = scene();
-    let said = command::run(
-        plain.command(env!("CARGO_BIN_EXE_bk-sync")).args(&plain.arguments),
-    );
+    let said = command::run(plain.command(env!("CARGO_BIN_EXE_bk-sync")).args(&plain.arguments));
     assert_eq!(said.code, on_terminal, "a terminal changes no exit code: {terminal}");
     let stderr = plain.steady(&steady::grouped(&said.stderr));
     let stdout = plain.steady(&said.stdout);

@@ -34,7 +34,10 @@ const PATTERNS: &[(&str, &str)] = &[
     (r"[0-9]+ steps?, [0-9]+ cached, [0-9]+ ran", "COUNT steps, COUNT cached, COUNT ran"),
     // Whether a base image is there already depends on who came before.
     (r" => (CACHED )?(\[[a-z ]*1/[0-9]\] FROM BASE@DIGEST).*", " => $2"),
-    (r"(#N \[[a-z ]*1/[0-9]\] FROM BASE@DIGEST)\n(#N resolve .*\n)?(#N sha.*\n)*#N (CACHED|DONE TIMEs)", "$1\n#N ENDED"),
+    (
+        r"(#N \[[a-z ]*1/[0-9]\] FROM BASE@DIGEST)\n(#N resolve .*\n)?(#N sha.*\n)*#N (CACHED|DONE TIMEs)",
+        "$1\n#N ENDED",
+    ),
     (r#""cached": (true|false)"#, r#""cached": EITHER"#),
 ];
 

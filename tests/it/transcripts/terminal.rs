@@ -22,7 +22,8 @@ pub fn shown(scene: &Scene) -> (String, i32) {
     let output = command
         .output()
         .unwrap_or_else(|error| panic!("`script` of util-linux is missing ({error})"));
-    let mut terminal = vt100::Parser::new(ROWS.into(), COLUMNS.into(), 10_000);
+    let mut terminal =
+        vt100::Parser::new(ROWS.try_into().unwrap(), COLUMNS.try_into().unwrap(), 10_000);
     terminal.process(&output.stdout);
     let text = scene.steady(&whole(&mut terminal));
     (ordered(&text), output.status.code().expect("an exit code"))
