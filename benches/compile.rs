@@ -133,9 +133,9 @@ async fn frontend(builder: &str, text: &str, runs: u32) -> Result<Duration, Box<
             let attributes = BTreeMap::from([("platform".to_owned(), "linux/arm64".to_owned())]);
             let frontend = "dockerfile.v0".to_owned();
             gateway.solve(Solve { frontend, attributes, ..Solve::default() }).await?;
-            sender.send(start.elapsed()).map_err(|error| {
-                Failure::new(Code::Internal, error.to_string())
-            })?;
+            sender
+                .send(start.elapsed())
+                .map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
         }
         Ok(BuildResult::default())
     };
@@ -156,7 +156,10 @@ fn beside_buildkit() {
         report("mixed, here", &text, 20);
         match runtime.block_on(frontend(&builder, &text, runs)) {
             Ok(time) => {
-                println!("{:<28} {instructions:>7} lines {time:>24.2?}", "mixed, BuildKit's frontend");
+                println!(
+                    "{:<28} {instructions:>7} lines {time:>24.2?}",
+                    "mixed, BuildKit's frontend"
+                );
             }
             Err(error) => println!("BuildKit's own time: {error}"),
         }
@@ -192,7 +195,11 @@ fn main() {
         report("stages in a chain", &chain(lines), 3);
         report("ARG and ENV in a chain", &declaring_chain(lines), 3);
         report("triggers", &triggers(lines), 3);
-        report("heredocs", &format!("FROM scratch\n{}", "COPY <<E /x\n$A\nE\n".repeat(lines / 3)), 3);
+        report(
+            "heredocs",
+            &format!("FROM scratch\n{}", "COPY <<E /x\n$A\nE\n".repeat(lines / 3)),
+            3,
+        );
     }
 }
 

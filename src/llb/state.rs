@@ -149,10 +149,7 @@ impl State {
 
     /// Sets the variables of a list again: [`Env::set_again`].
     #[must_use]
-    pub(crate) fn env_again<'v>(
-        self,
-        find: impl Fn(&str) -> Option<(usize, &'v str)>,
-    ) -> Self {
+    pub(crate) fn env_again<'v>(self, find: impl Fn(&str) -> Option<(usize, &'v str)>) -> Self {
         self.changed(|context| context.env.set_again(find))
     }
 

@@ -336,7 +336,8 @@ impl Writer<'_> {
             return;
         }
         if self.once_in(12) {
-            let name = self.pick(&["API_KEY", "auth_token", "PUBLIC_KEY", "\"a.b c\"", "'q'", "$A"]);
+            let name =
+                self.pick(&["API_KEY", "auth_token", "PUBLIC_KEY", "\"a.b c\"", "'q'", "$A"]);
             let value = self.value();
             writeln!(self.made.text, "{name}={value}").unwrap();
             return;
@@ -481,16 +482,15 @@ impl Writer<'_> {
 
     fn command(&mut self, word: &'static str) {
         self.start(word);
-        let command =
-            self.pick(&[
-                "[\"a\", \"b $A\"]",
-                "run  it",
-                "[]",
-                "[not json]",
-                "exec \"$A\"",
-                "[ \"\\u00fc\\n\" ]",
-                "[\"a\"] b",
-            ]);
+        let command = self.pick(&[
+            "[\"a\", \"b $A\"]",
+            "run  it",
+            "[]",
+            "[not json]",
+            "exec \"$A\"",
+            "[ \"\\u00fc\\n\" ]",
+            "[\"a\"] b",
+        ]);
         self.put(command);
         self.end();
     }

@@ -59,7 +59,8 @@ fn graphs(id: &str, ours: &pb::Definition, theirs: &pb::Definition, found: &mut 
     if ours.def != theirs.def {
         let differs = ours.def.iter().zip(&theirs.def).position(|(a, b)| a != b);
         let (here, there) = (ours.def.len(), theirs.def.len());
-        found.push(format!("{id}: {here} ops here, {there} there; first difference at {differs:?}"));
+        found
+            .push(format!("{id}: {here} ops here, {there} there; first difference at {differs:?}"));
         if let Some(at) = differs {
             for def in [&ours.def, &theirs.def] {
                 found.push(bk_sync::llb::print::op_json(&def[at]).to_string());

@@ -266,8 +266,7 @@ async fn compare_with(builder: &str, release: Release, cases: &[Case]) -> Seen {
 async fn compare(here: &Here<'_>, case: &Case, filename: String, release: Release) -> Outcome {
     let theirs = sides::there(here.gateway, case, &filename).await;
     let ours = here.compile(case, &filename).await;
-    let mut outcome =
-        Outcome { differs: Vec::new(), ops: 0, refused: false, warnings: Vec::new() };
+    let mut outcome = Outcome { differs: Vec::new(), ops: 0, refused: false, warnings: Vec::new() };
     match (ours, theirs) {
         (Ok(ours), Ok(theirs)) => {
             outcome.ops = ours.targets.iter().map(|t| t.definition.ops().len()).sum();

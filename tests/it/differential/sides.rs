@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use bk_sync::buildkit::errors::Failure as Refused;
 use bk_sync::buildkit::gateway::{Gateway, Solve};
+use bk_sync::compile::Build;
 use bk_sync::compile::{
     Answer, Builder, CheckStep, Checked, CompileError, Compiler, Failure, IgnoreFileText,
     ImageAnswer, Question, Request, Step, WebContext,
 };
-use bk_sync::compile::Build;
 use bk_sync::filesync::Source;
 use bk_sync::llb::{Caps, Platform, ResolveMode};
 use bk_sync::proto::moby::buildkit::v1::frontend::Result as BuildResult;
@@ -25,20 +25,12 @@ fn attributes(case: &Case, filename: &str) -> BTreeMap<String, String> {
 }
 
 /// What the builder's frontend makes of it.
-pub async fn there(
-    gateway: &Gateway,
-    case: &Case,
-    filename: &str,
-) -> Result<BuildResult, Refused> {
+pub async fn there(gateway: &Gateway, case: &Case, filename: &str) -> Result<BuildResult, Refused> {
     solve(gateway, attributes(case, filename)).await
 }
 
 /// What the builder's frontend has to say of it, as the JSON that it answers with.
-pub async fn check_there(
-    gateway: &Gateway,
-    case: &Case,
-    filename: &str,
-) -> Result<Value, Refused> {
+pub async fn check_there(gateway: &Gateway, case: &Case, filename: &str) -> Result<Value, Refused> {
     let mut attrs = attributes(case, filename);
     attrs.insert("requestid".to_owned(), "frontend.lint".to_owned());
     let result = solve(gateway, attrs).await?;
@@ -143,8 +135,7 @@ impl Here<'_> {
                         attrs: source.attrs.clone(),
                     };
                     let mode = ResolveMode::default();
-                    let found =
-                        self.gateway.resolve_source(op, None, mode, &source.log_name).await;
+                    let found = self.gateway.resolve_source(op, None, mode, &source.log_name).await;
                     found.map(|found| Answer::Time(found.last_modified))
                 }
             };
