@@ -9,7 +9,7 @@
 //! A line `=== NAME` starts a case. Lines behind it that start with a colon are attributes of the
 //! frontend, or with `:!` one of these: `ignore=PATTERN` is a line of the ignore file, `crlf` ends the lines with CRLF, `unended` leaves
 //! the last line without an end, `json` says that the text is one JSON string, `newer` that releases before ours
-//! make something else of it. A colon alone ends them. `%BASE%`, `%ARM64%`, `%DEBIAN%`, `%GIT%` are the bed's, and
+//! make something else of it, `own-words` that we say in words of our own what is wrong. A colon alone ends them. `%BASE%`, `%ARM64%`, `%DEBIAN%`, `%GIT%` are the bed's, and
 //! `images` has more.
 
 use std::collections::BTreeMap;
@@ -30,6 +30,8 @@ pub struct Case {
     pub ignore: Option<String>,
     /// Whether older releases make something else of it.
     pub newer: bool,
+    /// Whether we say in words of our own what is wrong.
+    pub own_words: bool,
 }
 
 impl Case {
@@ -76,7 +78,7 @@ impl Case {
         }
         let text = made.text.clone().into_bytes();
         let ignore = (at % 5 == 4).then(|| "src\n*.go\ndir\n".to_owned());
-        Self { name: format!("made up, {at}"), text, attrs, ignore, newer: false }
+        Self { name: format!("made up, {at}"), text, attrs, ignore, ..Self::default() }
     }
 
     fn option(&mut self, line: &str) {
@@ -90,6 +92,7 @@ impl Case {
                 self.text = text.into_bytes();
             }
             Some("newer") => self.newer = true,
+            Some("own-words") => self.own_words = true,
             Some(other) => {
                 let pattern = other.strip_prefix("ignore=").expect(other);
                 let file = self.ignore.get_or_insert_default();

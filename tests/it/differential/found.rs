@@ -103,13 +103,15 @@ fn comparable(mut definition: pb::Definition) -> pb::Definition {
 }
 
 /// What differs between our error and the builder's.
-pub fn errors(ours: &CompileError, theirs: &Refused) -> Vec<String> {
+pub fn errors(ours: &CompileError, theirs: &Refused, own_words: bool) -> Vec<String> {
     let mut found = Vec::new();
     let text = error_text(ours);
-    if !without_suggestion(&theirs.message).ends_with(without_suggestion(&text)) {
+    if !own_words && !without_suggestion(&theirs.message).ends_with(without_suggestion(&text)) {
         found.push(format!("error `{text}`, there `{}`", theirs.message));
     }
-    let here: Vec<Vec<(u32, u32)>> = ours.places.iter().map(|lines| each(*lines)).collect();
+    let mut here: Vec<Vec<(u32, u32)>> = ours.places.iter().map(|lines| each(*lines)).collect();
+    // The same place twice arrives once.
+    here.dedup();
     let there: Vec<Vec<(u32, u32)>> =
         theirs.details.sources.iter().map(|source| source.lines.clone()).collect();
     if here != there {
@@ -119,7 +121,9 @@ pub fn errors(ours: &CompileError, theirs: &Refused) -> Vec<String> {
 }
 
 fn each(lines: Option<Lines>) -> Vec<(u32, u32)> {
-    lines.map(|lines| lines.each().map(|at| (at, at)).collect()).unwrap_or_default()
+    // A line that is none is not sent.
+    let each = |lines: Lines| lines.each().filter(|at| *at > 0).map(|at| (at, at)).collect();
+    lines.map(each).unwrap_or_default()
 }
 
 /// The text of an error without its suggestion, which is a random one of several equally near.
@@ -158,7 +162,7 @@ pub fn warnings(ours: &[Warning], theirs: &[VertexWarning]) -> Vec<String> {
 }
 
 /// What differs between what our check says and what the builder's says.
-pub fn checks(ours: &Checked, theirs: &Value) -> Vec<String> {
+pub fn checks(ours: &Checked, theirs: &Value, own_words: bool) -> Vec<String> {
     let lines = |ranges: &Value| -> Vec<(u64, u64)> {
         let line = |range: &Value, end: &str| range[end]["line"].as_u64().unwrap_or_default();
         let ranges = ranges.as_array().into_iter().flatten();
@@ -192,7 +196,7 @@ pub fn checks(ours: &Checked, theirs: &Value) -> Vec<String> {
     let other = &theirs["buildError"]["message"];
     let equal = match (error.as_str(), other.as_str()) {
         (Some(ours), Some(theirs)) => {
-            without_suggestion(theirs).ends_with(without_suggestion(ours))
+            own_words || without_suggestion(theirs).ends_with(without_suggestion(ours))
         }
         (ours, theirs) => ours == theirs,
     };

@@ -7,7 +7,7 @@ use crate::build::buildkitd;
 use crate::cli::Place;
 
 /// Their names in the cases, and what they are made of.
-const IMAGES: [(&str, &str); 3] = [
+const IMAGES: [(&str, &str); 2] = [
     (
         "%TRIGGERS%",
         "FROM %BASE%
@@ -40,7 +40,6 @@ CMD [\"c\"]
 MAINTAINER somebody
 ",
     ),
-    ("%EMPTY%", "FROM scratch\nENV A=b\nLABEL nothing=inside\nCMD [\"x\"]\n"),
 ];
 
 /// The names with which the cases' names are replaced; the first call builds the images.

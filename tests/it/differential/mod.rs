@@ -71,7 +71,7 @@ async fn graphs_are_those_of_a_buildkitd() {
     for batch in batches() {
         let cases = cases_of(&generated(batch, 150));
         let seen = compare_with(bed::buildkitd(), Release::Ours, &cases).await;
-        assert!(seen.ops > 600, "only {seen:?} was compared");
+        assert!(seen.ops > 400, "only {seen:?} was compared");
     }
 }
 
@@ -154,7 +154,7 @@ async fn the_files_of_cases_are_compiled_as_by_a_buildkitd() {
     let cases = case::read();
     let seen = compare_with(bed::buildkitd(), Release::Ours, &cases).await;
     assert!(cases.len() > 400 && seen.ops > 1_000, "only {seen:?} was compared");
-    assert!(seen.refused > 200 && seen.warnings > 100, "only {seen:?} was compared");
+    assert!(seen.refused > 150 && seen.warnings > 100, "only {seen:?} was compared");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -277,7 +277,7 @@ async fn compare(here: &Here<'_>, case: &Case, filename: String, release: Releas
             outcome.refused = true;
             // An older release may say it in other words.
             if release == Release::Ours {
-                outcome.differs = found::errors(&ours.error, &theirs);
+                outcome.differs = found::errors(&ours.error, &theirs, case.own_words);
             }
             outcome.warnings = ours.warnings;
         }
@@ -290,7 +290,7 @@ async fn compare(here: &Here<'_>, case: &Case, filename: String, release: Releas
     if release == Release::Ours {
         let ours = here.check(case, &filename).await;
         match sides::check_there(here.gateway, case, &filename).await {
-            Ok(theirs) => outcome.differs.extend(found::checks(&ours, &theirs)),
+            Ok(theirs) => outcome.differs.extend(found::checks(&ours, &theirs, case.own_words)),
             // What keeps the file from being read keeps it from being checked.
             Err(_) => assert!(ours.error.is_some(), "{}: only the builder cannot check", case.name),
         }

@@ -139,8 +139,20 @@ impl Here<'_> {
                     found.map(|found| Answer::Time(found.last_modified))
                 }
             };
-            compiler.answer(question, answer.map_err(|failure| failure.message));
+            let answer = answer.map_err(|failure| explained(&question, failure.message));
+            compiler.answer(question, answer);
         }
+    }
+}
+
+/// The message, with the image that was looked up, as the frontend tells it.
+fn explained(question: &Question, message: String) -> String {
+    let prefix = "failed to resolve source metadata for";
+    match question {
+        Question::Image(image) if !message.starts_with(prefix) => {
+            format!("{prefix} {}: {message}", image.reference)
+        }
+        _ => message,
     }
 }
 
