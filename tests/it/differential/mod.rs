@@ -59,6 +59,15 @@ fn generated(batch: u8, count: usize) -> Vec<Generated> {
         .collect()
 }
 
+/// Those of which an older release makes the same: it knows no `--parents`, and names directories otherwise.
+fn known_before(mut cases: Vec<Case>) -> Vec<Case> {
+    cases.retain(|case| {
+        let text = String::from_utf8_lossy(&case.text);
+        !text.contains("--parents") && case.attrs.values().all(|value| value != "local:tidy")
+    });
+    cases
+}
+
 /// How many batches of random Dockerfiles are compared: one, or as many as `BK_SYNC_TEST_BATCHES` says.
 #[expect(clippy::disallowed_methods, reason = "whoever runs the tests says how much")]
 fn batches() -> std::ops::Range<u8> {
@@ -139,14 +148,15 @@ fn spoil(mut made: Generated, seed: usize) -> Generated {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn graphs_are_those_of_a_docker_with_the_containerd_store() {
-    let seen = compare_with(bed::dockerd(), Release::Older, &made_up(60)).await;
-    assert!(seen.ops > 240, "only {seen:?} was compared");
+    let seen = compare_with(bed::dockerd(), Release::Older, &known_before(made_up(60))).await;
+    assert!(seen.ops > 100, "only {seen:?} was compared");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn graphs_are_those_of_a_docker_with_graphdrivers() {
-    let seen = compare_with(bed::dockerd_graphdriver(), Release::Older, &made_up(60)).await;
-    assert!(seen.ops > 240, "only {seen:?} was compared");
+    let seen =
+        compare_with(bed::dockerd_graphdriver(), Release::Older, &known_before(made_up(60))).await;
+    assert!(seen.ops > 100, "only {seen:?} was compared");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
