@@ -1,21 +1,39 @@
-//! How long compiling takes: a Dockerfile of 1,000 instructions, and how time grows with length.
+//! How long compiling takes: a Dockerfile of 1,000 instructions, here and by BuildKit's own frontend, and how
+//! time grows with length.
 //!
-//! `cargo bench --bench compile`
+//! `cargo bench --bench compile`; BuildKit's times need the test bed's buildkitd (`make services`).
 
 #![expect(clippy::print_stdout, clippy::panic, reason = "a benchmark prints, and stops when wrong")]
 
+use bk_sync::buildkit::dial;
+use bk_sync::buildkit::errors::{Code, Failure};
+use bk_sync::buildkit::gateway::{Gateway, Solve};
+use bk_sync::buildkit::session::{ContextMemory, FileSync, SessionBuilder, random_id};
+use bk_sync::buildkit::solve;
 use bk_sync::compile::{Answer, Build, Builder, Compiler, ImageAnswer, Request, Step, WebContext};
+use bk_sync::filesync::Source;
 use bk_sync::llb::{Caps, Platform};
+use bk_sync::proto::moby::buildkit::v1::SolveRequest;
+use bk_sync::proto::moby::buildkit::v1::frontend::Result as BuildResult;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 /// Instructions of every kind, in stages that use each other.
 fn mixed(instructions: usize) -> String {
-    let mut text = String::from("ARG VERSION=3.21\nFROM alpine:${VERSION} AS s0\n");
+    mixed_on("alpine:${VERSION}", instructions)
+}
+
+/// The same on another image.
+fn mixed_on(image: &str, instructions: usize) -> String {
+    let mut text = format!("ARG VERSION=3.21\nFROM {image} AS s0\n");
     for at in 2..instructions {
         let stage = at / 50;
         let line = match at % 50 {
-            0 => format!("FROM alpine:3.21 AS s{stage}"),
+            0 => format!("FROM {image} AS s{stage}"),
             1 if stage > 0 => format!("COPY --from=s{} /out /in", stage - 1),
             n => match n % 8 {
                 0 => format!("ENV NAME_{n}=${{PATH}}:{at}"),
@@ -81,7 +99,75 @@ fn report(name: &str, text: &str, runs: u32) {
     println!("{name:<28} {lines:>7} lines {ops:>7} ops {time:>12.2?} {:>10.2?}/line", time / lines);
 }
 
+/// The test bed's buildkitd and an image that it can reach, where the bed is up.
+fn bed() -> Option<(String, String)> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/target/services.env");
+    let text = std::fs::read_to_string(file).ok()?;
+    let value = |name: &str| {
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
+    };
+    Some((value("BK_SYNC_TEST_BUILDKITD")?, value("BK_SYNC_TEST_BASE_MULTI")?))
+}
+
+/// The fastest of some calls of the builder's own frontend, which compiles and runs nothing. What it
+/// does besides compiling is the same in each call: the file is read from a session, and the
+/// graph is loaded and sent back.
+async fn frontend(builder: &str, text: &str, runs: u32) -> Result<Duration, Box<dyn Error>> {
+    let connection = dial::connect(&builder.parse()?, &dial::Options::default()).await?;
+    let files = BTreeMap::from([("Dockerfile".to_owned(), Bytes::from(text.to_owned()))]);
+    let sources = BTreeMap::from(
+        ["context", "dockerfile"].map(|name| (name.to_owned(), Source::Memory(files.clone()))),
+    );
+    let memory = ContextMemory::open(None, &sources);
+    let session = SessionBuilder::new("bench").attach(FileSync::new(sources, memory));
+    let session = session.open(connection.channel.clone()).await?;
+    let request = SolveRequest {
+        r#ref: random_id(),
+        session: session.id().to_owned(),
+        ..SolveRequest::default()
+    };
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let make = async |gateway: &Gateway| -> Result<BuildResult, Failure> {
+        for _ in 0..runs {
+            let start = Instant::now();
+            let attributes = BTreeMap::from([("platform".to_owned(), "linux/arm64".to_owned())]);
+            let frontend = "dockerfile.v0".to_owned();
+            gateway.solve(Solve { frontend, attributes, ..Solve::default() }).await?;
+            sender
+                .send(start.elapsed())
+                .map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+        }
+        Ok(BuildResult::default())
+    };
+    let cancel = CancellationToken::new();
+    solve::run(connection.channel.clone(), session, request, make, drop, &cancel).await?;
+    receiver.try_iter().min().ok_or_else(|| "no call was timed".into())
+}
+
+/// The same file compiled here and there.
+fn beside_buildkit() {
+    let Some((builder, image)) = bed() else {
+        println!("BuildKit's own time: the test bed is not up");
+        return;
+    };
+    let Ok(runtime) = tokio::runtime::Runtime::new() else { return };
+    for (instructions, runs) in [(2, 10), (1_000, 10)] {
+        let text = mixed_on(&image, instructions);
+        report("mixed, here", &text, 20);
+        match runtime.block_on(frontend(&builder, &text, runs)) {
+            Ok(time) => {
+                println!(
+                    "{:<28} {instructions:>7} lines {time:>24.2?}",
+                    "mixed, BuildKit's frontend"
+                );
+            }
+            Err(error) => println!("BuildKit's own time: {error}"),
+        }
+    }
+}
+
 fn main() {
+    beside_buildkit();
     report("mixed", &mixed(1_000), 20);
     for lines in [10_000, 100_000] {
         report("mixed", &mixed(lines), 3);
@@ -107,7 +193,29 @@ fn main() {
         report("ENV, many names", &format!("FROM scratch\n{}", numbered("ENV A#=$A0")), 3);
         report("COPY, many paths", &format!("FROM scratch\n{}", numbered("COPY a# /b#")), 3);
         report("stages in a chain", &chain(lines), 3);
+        report("ARG and ENV in a chain", &declaring_chain(lines), 3);
+        report("triggers", &triggers(lines), 3);
+        report(
+            "heredocs",
+            &format!("FROM scratch\n{}", "COPY <<E /x\n$A\nE\n".repeat(lines / 3)),
+            3,
+        );
     }
+}
+
+/// Each stage starts from the one before it and declares an argument and a variable.
+fn declaring_chain(lines: usize) -> String {
+    let mut text = String::from("FROM scratch AS s0\n");
+    for at in 1..lines / 3 {
+        let before = at - 1;
+        let _ = writeln!(text, "FROM s{before} AS s{at}\nARG A{at}={at}\nENV E{at}=$A{at}");
+    }
+    text
+}
+
+/// A stage with many triggers, and one that starts from it.
+fn triggers(lines: usize) -> String {
+    format!("FROM scratch AS a\n{}FROM a\n", "ONBUILD LABEL a=b\n".repeat(lines - 2))
 }
 
 /// Each stage starts from the one before it and copies from it.

@@ -312,6 +312,7 @@ impl Gateway {
     /// # Errors
     /// A result was returned before, or the call failed.
     pub async fn return_result(&self, result: BuildResult) -> Result<(), Failure> {
+        let result = with_empty_ones_named(result);
         let request = ReturnRequest { result: Some(result), error: None };
         self.client.clone().r#return(self.request(request)).await?;
         Ok(())
@@ -369,6 +370,21 @@ pub fn references(result: &BuildResult) -> Vec<String> {
         Some(Kind::Refs(map)) => map.refs.values().map(|reference| reference.id.clone()).collect(),
     };
     ids.into_iter().filter(|id| !id.is_empty()).collect()
+}
+
+/// The result in a form in which an empty one among several is there. In the usual form it is a message
+/// without content as the value of a map, which is left out on the wire, and a builder that finds no
+/// value there goes down.
+fn with_empty_ones_named(mut result: BuildResult) -> BuildResult {
+    use crate::proto::moby::buildkit::v1::frontend::{RefMapDeprecated, result::Result as Kind};
+    if let Some(Kind::Refs(map)) = &result.result
+        && map.refs.values().any(|reference| reference.id.is_empty())
+    {
+        let ids = map.refs.iter().map(|(id, reference)| (id.clone(), reference.id.clone()));
+        let refs = ids.collect();
+        result.result = Some(Kind::RefsDeprecated(RefMapDeprecated { refs }));
+    }
+    result
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ impl Target<'_> {
         } else {
             (base.image.clone(), Arc::clone(&base.build_args))
         };
-        let env_in_order = base.env_in_order;
+        let (env_in_order, env_known) = (base.env_in_order, base.env_known);
         let Some(stage) = self.stages.get_mut(at) else { return };
         stage.state = state;
         stage.platform = platform;
@@ -136,7 +136,7 @@ impl Target<'_> {
         stage.paths_root = root;
         stage.workdir_set = workdir_set;
         stage.build_args = build_args;
-        stage.env_in_order = env_in_order;
+        (stage.env_in_order, stage.env_known) = (env_in_order, env_known);
     }
 
     fn dispatch_stage(&mut self, at: usize) -> Result<(), Stop> {
@@ -145,17 +145,22 @@ impl Target<'_> {
         let platform = stage.platform.get_or_insert_default().clone();
         if !stage.image.has_env("PATH") && platform.os != "windows" {
             stage.image.set_env("PATH", DEFAULT_PATH);
-            stage.env_in_order = false;
+            (stage.env_in_order, stage.env_known) = (false, false);
         }
         let options = &self.input.options;
         let mut state = std::mem::take(&mut stage.state);
         if !stage.env_in_order {
-            for entry in stage.image.env() {
-                let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
-                state = state.env(name, value);
+            if stage.env_known {
+                state = state.env_again(|name| stage.image.env_entry(name));
+            } else {
+                for entry in stage.image.env() {
+                    let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+                    state = state.env(name, value);
+                }
             }
             stage.env_in_order = true;
         }
+        stage.env_known = !stage.image.repeats_env();
         if !options.hostname.is_empty() {
             state = state.hostname(&options.hostname);
         }

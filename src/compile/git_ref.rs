@@ -60,6 +60,9 @@ pub enum GitQueryError {
         /// The value.
         value: String,
     },
+    /// A policy for the times of files that does not exist.
+    #[error("invalid mtime value: {} (must be \"checkout\" or \"commit\")", quote(.0))]
+    Times(String),
     /// A name that means nothing.
     #[error("unexpected query {}", quote(.0))]
     Unknown(String),
@@ -130,9 +133,7 @@ impl GitRef {
                 "mtime" if matches!(value.as_str(), "checkout" | "commit") => {
                     self.mtime.clone_from(value);
                 }
-                "mtime" => {
-                    return Err(GitQueryError::Value { name: name.clone(), value: value.clone() });
-                }
+                "mtime" => return Err(GitQueryError::Times(value.clone())),
                 "fetch-by-commit" => self.fetch_by_commit = switch()?,
                 _ => return Err(GitQueryError::Unknown(name.clone())),
             }
@@ -221,6 +222,10 @@ mod tests {
         assert_eq!(fault("ref="), "query \"ref\" has no value");
         assert_eq!(fault("tag=a&branch=b"), "branch conflicts with tag");
         assert_eq!(fault("x=1"), "unexpected query \"x\"");
+        assert_eq!(
+            fault("mtime=now"),
+            "invalid mtime value: \"now\" (must be \"checkout\" or \"commit\")"
+        );
         assert_eq!(fault("ref=a#b"), "ref conflicts: \"b\" vs \"a\"");
     }
 }

@@ -71,6 +71,18 @@ impl Image {
         &self.env.list
     }
 
+    /// The place of a variable in the list, and its value.
+    pub(super) fn env_entry(&self, name: &str) -> Option<(usize, &str)> {
+        let at = *self.env.index.get(name)?;
+        let entry = self.env.list.get(at)?;
+        Some((at, entry.split_once('=').map_or("", |(_, value)| value)))
+    }
+
+    /// Whether the list has a name twice.
+    pub(super) fn repeats_env(&self) -> bool {
+        self.env.list.len() != self.env.index.len()
+    }
+
     pub(super) fn has_env(&self, name: &str) -> bool {
         self.env.index.contains_key(name)
     }

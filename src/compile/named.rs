@@ -89,7 +89,9 @@ impl Target<'_> {
         if name.eq_ignore_ascii_case("scratch") || name.eq_ignore_ascii_case("context") {
             return Ok(None);
         }
-        self.named_context(name, Some(platform.unwrap_or(&self.platforms.target)))
+        // Where nobody named a platform, the builder's own is not named either.
+        let target = (!self.platforms.implicit).then_some(&self.platforms.target);
+        self.named_context(name, platform.or(target))
     }
 
     pub(super) fn load_context(&mut self, named: &NamedContext) -> Result<LoadedContext, Stop> {

@@ -59,6 +59,8 @@ pub(super) struct Stage<'a> {
     pub(super) workdir_set: bool,
     /// The environment of the state ends with that of the image, in the same order.
     pub(super) env_in_order: bool,
+    /// Every variable of the image is in the state, though perhaps with another value or at another place.
+    pub(super) env_known: bool,
     pub(super) once: Once,
 }
 

@@ -12,11 +12,43 @@ pub struct Env {
     inner: Arc<Inner>,
 }
 
+/// Three groups, one behind the other: what is in the way of nothing, what was settled and is kept by rank, and
+/// what was set since then.
 #[derive(Clone, Debug, Default)]
 struct Inner {
-    by_age: BTreeMap<u64, (Arc<str>, Arc<str>)>,
-    ages: HashMap<Arc<str>, u64>,
+    old: BTreeMap<u64, Entry>,
+    settled: BTreeMap<u64, Entry>,
+    new: BTreeMap<u64, Entry>,
+    slots: HashMap<Arc<str>, Slot>,
     next: u64,
+}
+
+type Entry = (Arc<str>, Arc<str>);
+
+#[derive(Clone, Copy, Debug)]
+enum Slot {
+    Old(u64),
+    Settled(u64),
+    New(u64),
+}
+
+impl Inner {
+    fn group(&mut self, slot: Slot) -> (&mut BTreeMap<u64, Entry>, u64) {
+        match slot {
+            Slot::Old(at) => (&mut self.old, at),
+            Slot::Settled(at) => (&mut self.settled, at),
+            Slot::New(at) => (&mut self.new, at),
+        }
+    }
+
+    fn put(&mut self, slot: Slot, entry: Entry) {
+        if let Some(before) = self.slots.insert(Arc::clone(&entry.0), slot) {
+            let (group, at) = self.group(before);
+            group.remove(&at);
+        }
+        let (group, at) = self.group(slot);
+        group.insert(at, entry);
+    }
 }
 
 impl Env {
@@ -25,11 +57,7 @@ impl Env {
         let inner = Arc::make_mut(&mut self.inner);
         let age = inner.next;
         inner.next += 1;
-        let name: Arc<str> = name.into();
-        if let Some(old) = inner.ages.insert(Arc::clone(&name), age) {
-            inner.by_age.remove(&old);
-        }
-        inner.by_age.insert(age, (name, value.into()));
+        inner.put(Slot::New(age), (name.into(), value.into()));
     }
 
     /// Sets a variable unless it is there.
@@ -39,23 +67,46 @@ impl Env {
         }
     }
 
+    /// Sets all variables of a list again in its order, where only those may differ from it that
+    /// were set since it was last set as a whole: `find` knows the rank in the list and the value of a name that
+    /// is in it. It takes no longer than what was set since then.
+    pub(crate) fn set_again<'v>(&mut self, find: impl Fn(&str) -> Option<(usize, &'v str)>) {
+        let inner = Arc::make_mut(&mut self.inner);
+        for (age, entry) in std::mem::take(&mut inner.new) {
+            match find(&entry.0) {
+                Some((rank, value)) => {
+                    inner.slots.remove(&entry.0);
+                    inner.put(Slot::Settled(rank as u64), (entry.0, value.into()));
+                }
+                None => inner.put(Slot::Old(age), entry),
+            }
+        }
+    }
+
     /// Removes a variable.
     pub fn remove(&mut self, name: &str) {
         let inner = Arc::make_mut(&mut self.inner);
-        if let Some(age) = inner.ages.remove(name) {
-            inner.by_age.remove(&age);
+        if let Some(slot) = inner.slots.remove(name) {
+            let (group, at) = inner.group(slot);
+            group.remove(&at);
         }
     }
 
     /// The value of a variable.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let age = self.inner.ages.get(name)?;
-        self.inner.by_age.get(age).map(|(_, value)| value.as_ref())
+        let entry = match self.inner.slots.get(name)? {
+            Slot::Old(at) => self.inner.old.get(at),
+            Slot::Settled(at) => self.inner.settled.get(at),
+            Slot::New(at) => self.inner.new.get(at),
+        };
+        entry.map(|(_, value)| value.as_ref())
     }
 
     /// Names and values, the one that was set last at the end.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &str)> {
-        self.inner.by_age.values().map(|(name, value)| (name.as_ref(), value.as_ref()))
+        let Inner { old, settled, new, .. } = &*self.inner;
+        let entries = old.values().chain(settled.values()).chain(new.values());
+        entries.map(|(name, value)| (name.as_ref(), value.as_ref()))
     }
 
     /// The names, in the same order.
@@ -72,6 +123,29 @@ impl Env {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_is_set_again_without_going_through_it() {
+        let list = [("P", "p"), ("A", "image"), ("B", "b")];
+        let find = |name: &str| {
+            let rank = list.iter().position(|(known, _)| *known == name)?;
+            Some((rank, list[rank].1))
+        };
+        let mut quick = Env::default();
+        list.iter().for_each(|(name, value)| quick.set(name, value));
+        let mut slow = quick.clone();
+        for changes in [&["X", "A"][..], &["B", "Y", "X"], &[], &["P", "Z"]] {
+            quick.set_again(find);
+            list.iter().for_each(|(name, value)| slow.set(name, value));
+            assert_eq!(quick.to_list(), slow.to_list());
+            for name in changes {
+                quick.set(name, "argument");
+                slow.set(name, "argument");
+            }
+            assert_eq!(quick.to_list(), slow.to_list());
+            assert_eq!(quick.get("A"), slow.get("A"));
+        }
+    }
 
     #[test]
     fn setting_again_moves_to_the_end() {

@@ -93,7 +93,12 @@ impl GitUrl {
         let decoded = unescape(raw_path, false)?;
         let path_again =
             if is_encoded(raw_path) { raw_path.to_owned() } else { escape_path(&decoded) };
-        let user = user.map(|user| format!("{user}@")).unwrap_or_default();
+        let user = match user {
+            Some(user) => format!("{}@", user_again(user)?),
+            None => String::new(),
+        };
+        // A lone question mark at the end stays with the address.
+        let mark = if query.is_empty() && has_empty_query(text) { "?" } else { "" };
         let fragment = unescape(fragment, false)?;
         let (reference, subdir) = split_fragment(&fragment);
         Some(Self {
@@ -103,7 +108,7 @@ impl GitUrl {
             query: parse_query(query),
             reference,
             subdir,
-            remote: format!("{}://{user}{host}{path_again}", protocol.to_ascii_lowercase()),
+            remote: format!("{}://{user}{host}{path_again}{mark}", protocol.to_ascii_lowercase()),
         })
     }
 
@@ -133,6 +138,27 @@ fn split_fragment(fragment: &str) -> (String, String) {
     let (reference, subdir) = fragment.split_once(':').unwrap_or((fragment, ""));
     let subdir = path::join(["/", subdir]);
     (reference.into(), subdir.trim_start_matches('/').into())
+}
+
+fn has_empty_query(text: &str) -> bool {
+    let address = text.split('#').next().unwrap_or_default();
+    address.ends_with('?') && address.matches('?').count() == 1
+}
+
+/// Name and password, decoded and written anew; nothing where they hold what they may not.
+fn user_again(user: &str) -> Option<String> {
+    let may_stand = |c: char| c.is_ascii_alphanumeric() || "-._:~!$&'()*+,;=%@".contains(c);
+    if !user.chars().all(may_stand) {
+        return None;
+    }
+    let again = |text: &str| -> Option<String> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~$&+,;=".contains(&byte);
+        Some(escape(&unescape(text, false)?, plain))
+    };
+    match user.split_once(':') {
+        Some((name, password)) => Some(format!("{}:{}", again(name)?, again(password)?)),
+        None => again(user),
+    }
 }
 
 fn port_fits(host: &str) -> bool {
@@ -181,26 +207,15 @@ fn is_encoded(path: &str) -> bool {
 }
 
 fn escape_path(path: &str) -> String {
+    escape(path, |byte| byte.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(&byte))
+}
+
+/// The text with `%XX` for every byte that cannot stand as it is.
+fn escape(text: &str, is_plain: impl Fn(u8) -> bool) -> String {
     use std::fmt::Write as _;
-    let mut escaped = String::with_capacity(path.len());
-    for byte in path.bytes() {
-        let plain = byte.is_ascii_alphanumeric()
-            || matches!(
-                byte,
-                b'-' | b'_'
-                    | b'.'
-                    | b'~'
-                    | b'$'
-                    | b'&'
-                    | b'+'
-                    | b','
-                    | b'/'
-                    | b':'
-                    | b';'
-                    | b'='
-                    | b'@'
-            );
-        if plain {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if is_plain(byte) {
             escaped.push(char::from(byte));
         } else {
             // Writing to a string cannot fail.
@@ -261,6 +276,21 @@ mod tests {
         assert_eq!((url.reference.as_str(), url.subdir.as_str()), ("main", "d"));
         assert_eq!(url.remote, "https://git.example.test:8443/a/b.git");
         assert_eq!(url.query.len(), 2);
+    }
+
+    #[test]
+    fn names_and_passwords_are_written_anew() {
+        let remote = |text: &str| GitUrl::parse(text).map(|url| url.remote);
+        for (text, expected) in [
+            ("https://a:b@h/r.git#x", "https://a:b@h/r.git"),
+            ("https://a%40:%62!@h/r.git", "https://a%40:b%21@h/r.git"),
+            ("https://a:@h/r.git", "https://a:@h/r.git"),
+            ("https://h/r.git?#x", "https://h/r.git?"),
+            ("https://h/r.git??", "https://h/r.git"),
+        ] {
+            assert_eq!(remote(text), Ok(expected.into()), "{text}");
+        }
+        assert!(remote("https://a b@h/r.git").is_err());
     }
 
     #[test]

@@ -147,6 +147,12 @@ impl State {
         self.changed(|context| context.env.set(name, value))
     }
 
+    /// Sets the variables of a list again: [`Env::set_again`].
+    #[must_use]
+    pub(crate) fn env_again<'v>(self, find: impl Fn(&str) -> Option<(usize, &'v str)>) -> Self {
+        self.changed(|context| context.env.set_again(find))
+    }
+
     /// Without any environment variable.
     #[must_use]
     pub fn without_env(self) -> Self {
