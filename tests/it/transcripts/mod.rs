@@ -82,11 +82,6 @@ impl Scene {
         self
     }
 
-    /// The directory.
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     fn command(&self, program: &str) -> Command {
         let mut command = self.stranger.command(program);
         command.current_dir(&self.directory);
