@@ -47,13 +47,13 @@ ensure_tool_packages() {
       fetch_packages "$BED_TOOLS" "" amd64 "$BED_SUITE_DOCKER" $BED_TOOL_PACKAGES
       fetch_packages "$BED_TOOLS" "" amd64 "$BED_SUITE" $BED_TEST_PACKAGES
     }
-    # zsh looks for its modules where Debian installs them, or where this says.
-    mkdir "$BED_TOOLS/zsh"
-    echo "module_path=($libraries/zsh/5.9)" >"$BED_TOOLS/zsh/.zshenv"
     # fish looks for both of its directories beside its own `bin`.
     ln -s ../etc "$BED_TOOLS/usr/etc"
     touch "$BED_TOOLS/.complete"
   fi
+  # zsh looks for its modules where Debian installs them, or where this says.
+  mkdir -p "$BED_TOOLS/zsh"
+  echo "module_path=($libraries/zsh/5.9)" >"$BED_TOOLS/zsh/.zshenv"
   ln -sfn "$BED_TOOLS/usr/bin/kubectl" "$BED_BIN/kubectl"
   write_script "$BED_BIN/strace" "LD_LIBRARY_PATH=$libraries exec $BED_TOOLS/usr/bin/strace -E LD_LIBRARY_PATH \"\$@\""
   write_script "$BED_BIN/zsh" "ZDOTDIR=$BED_TOOLS/zsh exec $BED_TOOLS/bin/zsh \"\$@\""

@@ -132,11 +132,15 @@ mod tests {
             Some((rank, list[rank].1))
         };
         let mut quick = Env::default();
-        list.iter().for_each(|(name, value)| quick.set(name, value));
+        for (name, value) in &list {
+            quick.set(name, value);
+        }
         let mut slow = quick.clone();
         for changes in [&["X", "A"][..], &["B", "Y", "X"], &[], &["P", "Z"]] {
             quick.set_again(find);
-            list.iter().for_each(|(name, value)| slow.set(name, value));
+            for (name, value) in &list {
+                slow.set(name, value);
+            }
             assert_eq!(quick.to_list(), slow.to_list());
             for name in changes {
                 quick.set(name, "argument");

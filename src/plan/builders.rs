@@ -138,7 +138,7 @@ mod tests {
             emulated: platforms(emulated),
         };
         assert_eq!(
-            divide(&both, &[amd64.clone(), arm64.clone()]),
+            divide(&both, &[amd64, arm64.clone()]),
             Ok(vec![
                 part(1, &["linux/arm64"], &[]),
                 part(0, &["linux/amd64", "linux/s390x"], &["linux/s390x"])

@@ -64,7 +64,6 @@ fn two_builders_make_the_index_that_one_makes() {
             ],
         );
         assert!(digest.starts_with("sha256:"), "{digest}");
-        program("crane", &["validate", "--insecure", "--remote", &tag]);
         // Both are amd64 machines, and one of them was listed for arm64.
         let emulated = json["warnings"].as_array().unwrap();
         assert!(emulated.iter().any(|one| one["code"] == "PLATFORM_EMULATED"), "{json}");
@@ -77,7 +76,7 @@ fn attestations_of_both_builders_are_in_the_index() {
     let place = place(&mark);
     let list = format!("linux/arm64={},linux/amd64={}", bed::buildkitd(), bed::dockerd());
     let tag = format!("{}/several/attested-{mark}:1", bed::registry());
-    build(&place, &list, &["--provenance", "mode=max", "--push", "-t", &tag, "."]);
+    build(&place, &list, &["--provenance=mode=max", "--push", "-t", &tag, "."]);
     let index: Value = serde_json::from_str(&raw(&tag)).unwrap();
     let entries = index["manifests"].as_array().unwrap();
     let platforms: Vec<&Value> =
@@ -103,7 +102,9 @@ fn one_that_fails_ends_the_others_and_nothing_gets_the_tag() {
     let ran = place.run(&arguments);
     assert_eq!(ran.code, Some(11), "{ran:?}");
     assert_eq!(ran.json()["error"]["code"], "STEP_FAILED", "{ran:?}");
-    let answer = super::http_get(bed::registry(), &format!("/v2/several/failed-{mark}/tags/list"));
+    let url = format!("http://{}/v2/several/failed-{mark}/tags/list", bed::registry());
+    let answer = std::process::Command::new("curl").args(["-s", &url]).output().unwrap();
+    let answer = String::from_utf8_lossy(&answer.stdout);
     assert!(answer.contains("NAME_UNKNOWN"), "{answer}");
 }
 

@@ -1,7 +1,7 @@
 //! What a terminal shows, by an emulator of one.
 
 use super::Scene;
-use std::process::Stdio;
+use std::{fmt::Write as _, process::Stdio};
 
 const COLUMNS: u16 = 120;
 const ROWS: u16 = 40;
@@ -11,7 +11,7 @@ const ROWS: u16 = 40;
 pub fn shown(scene: &Scene) -> (String, i32) {
     let mut line = format!("stty cols {COLUMNS} rows {ROWS}; '{}'", env!("CARGO_BIN_EXE_bk-sync"));
     for argument in &scene.arguments {
-        line.push_str(&format!(" '{argument}'"));
+        let _cannot_fail = write!(line, " '{argument}'");
     }
     let mut command = scene.command("script");
     command
