@@ -136,7 +136,8 @@ fn help_says_what_there_is() {
     Global options:
       -C, --directory <DIR>  Work in DIR instead of the current directory
           --builder <URL>    The builder: `unix://`, `tcp://`, `docker://`, `ssh://`,
-                             `docker-container://`, `podman-container://` or `kube-pod://`; several as `PLATFORM=URL,…`
+                             `docker-container://`, `podman-container://` or `kube-pod://`; several as
+                             `PLATFORM=URL,…`
           --format <FORMAT>  How the result is written to stdout [default: text] [possible values: text,
                              json]
           --progress <MODE>  How progress is written to stderr [default: auto] [possible values: auto,
