@@ -20,8 +20,7 @@ use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    fs,
-    io::{self, Write as _},
+    fs, io,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -84,16 +83,17 @@ impl Memory {
     /// Keeps a build. A failure to do so is logged, and no failure of the build.
     pub(super) fn keep(&self, build: &Build<'_>, journal: &Journal, announced: Vec<Announced>) {
         let record = record(build, journal, announced);
-        if let Err(error) = self.write(&record.encode()) {
+        if let Err(error) = self.write(&record) {
             tracing::warn!(%error, "the build cannot be remembered");
         }
     }
 
-    fn write(&self, text: &str) -> io::Result<()> {
+    fn write(&self, record: &Record) -> io::Result<()> {
         fs::create_dir_all(&self.directory)?;
         // The file is its owner's alone, as temporary files are: it tells of arguments.
-        let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
-        file.write_all(text.as_bytes())?;
+        let mut file = io::BufWriter::new(tempfile::NamedTempFile::new_in(&self.directory)?);
+        record.write_to(&mut file)?;
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
         let last = self.path(LAST);
         match fs::rename(&last, self.path(BEFORE)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

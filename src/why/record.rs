@@ -2,7 +2,7 @@
 //! of the contexts, so that an index of many files is read and written at the speed of text.
 
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, io};
 
 /// What a build was made of, and how each of its steps went.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -102,29 +102,33 @@ pub enum RecordError {
 const HEAD: &str = "bk-sync build record 1";
 
 impl Record {
-    /// The text to keep on disk.
-    pub fn encode(&self) -> String {
-        let mut text = format!("{HEAD}\n");
-        text.push_str(&serde_json::to_string(self).unwrap_or_default());
-        text.push('\n');
+    /// Writes the text to keep on disk, a line at a time: an index of many files is never whole in
+    /// memory a second time.
+    ///
+    /// # Errors
+    /// What `out` says.
+    pub fn write_to(&self, out: &mut impl io::Write) -> io::Result<()> {
+        writeln!(out, "{HEAD}")?;
+        serde_json::to_writer(&mut *out, self)?;
+        writeln!(out)?;
         for (context, entries) in &self.files {
-            let _cannot_fail = writeln!(text, "={}", escaped(context));
+            writeln!(out, "={}", escaped(context))?;
             for entry in entries {
-                let _cannot_fail = writeln!(
-                    text,
+                writeln!(
+                    out,
                     "{:o} {} {} {} {}",
                     entry.mode,
                     entry.size,
                     if entry.content.is_empty() { "-" } else { &entry.content },
                     escaped(&entry.path),
                     escaped(&entry.link),
-                );
+                )?;
             }
         }
-        text
+        Ok(())
     }
 
-    /// Reads what [`encode`](Self::encode) wrote.
+    /// Reads what [`write_to`](Self::write_to) wrote.
     ///
     /// # Errors
     /// It is anything else.
@@ -207,7 +211,9 @@ mod tests {
             files: BTreeMap::from([("my context".to_owned(), entries)]),
             ..Record::default()
         };
-        let text = record.encode();
+        let mut text = Vec::new();
+        record.write_to(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
         assert_eq!(Record::decode(&text), Ok(record));
         for broken in ["", "bk-sync build record 2\n{}\n", "bk-sync build record 1\n{}\n"] {
             assert_eq!(Record::decode(broken), Err(RecordError::Unreadable), "{broken}");

@@ -44,6 +44,5 @@ mod schema;
 mod session;
 mod shared_cache;
 mod sync;
-mod transcripts;
 mod verify;
 mod why;

@@ -5,15 +5,23 @@ use crate::{bed, cli::Place};
 use std::{fs, path::Path, process::Command};
 
 /// The most resident memory that one process may ever hold, in KiB.
-const LIMIT: u64 = 64 * 1024;
+/// 64 MiB, less the 8 MiB that a release build holds before it does anything. In KiB.
+const LIMIT: u64 = (64 - 8) * 1024;
 
-/// Builds `context` and gives the peak of the process's resident memory in KiB.
+/// Builds `context` and gives the peak of the process's resident memory in KiB, less what the same
+/// binary holds before it does anything: the code of a build for tests is more than twice as large.
 fn peak(place: &Place, context: &str) -> u64 {
-    let report = place.work().join("peak");
     let base = format!("BASE={}", bed::base_arm64());
     let build = ["build", "--platform", "linux/arm64", "--build-arg", &base, "--progress", "plain"];
     let builder = ["--builder", bed::buildkitd()];
-    let ours = place.command(&[&builder[..], &build, &[context]].concat());
+    let whole = resident(place, &[&builder[..], &build, &[context]].concat());
+    whole.saturating_sub(resident(place, &["--version"]))
+}
+
+/// The peak of the resident memory of a run, in KiB.
+fn resident(place: &Place, arguments: &[&str]) -> u64 {
+    let report = place.work().join("peak");
+    let ours = place.command(arguments);
     // GNU time reads the peak from the kernel when the child ends.
     let output = Command::new("/usr/bin/time")
         .args(["--format", "%M", "--output"])

@@ -12,7 +12,7 @@ mod pod_builder;
 mod real;
 mod refusals;
 mod scale;
-pub mod shop;
+mod shop;
 mod stages;
 mod success;
 mod webhooks;
