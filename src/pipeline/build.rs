@@ -120,12 +120,7 @@ pub async fn build(plan: &BuildPlan, inputs: Inputs) -> Result<Built, Error> {
         built => built?,
     };
     built.timings.total = Some(began.elapsed() + built.timings.connect.unwrap_or_default());
-    if let Some(path) = &plan.iid_file {
-        built.write_iid_file(path)?;
-    }
-    if let Some(path) = &plan.metadata_file {
-        built.write_metadata_file(path)?;
-    }
+    built.write_files(plan)?;
     Ok(built)
 }
 

@@ -11,6 +11,7 @@ use crate::{
     engine::PushedImage,
     image::{document::Descriptor, reference::Reference},
     llb::Platform,
+    plan::BuildPlan,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize, Serializer};
@@ -38,7 +39,7 @@ pub struct Built {
     /// What the metadata file holds besides.
     #[serde(skip)]
     pub metadata: BTreeMap<String, Value>,
-    /// The build's id on the builder.
+    /// The build's id on the builder; empty where several builders had a part in it.
     #[serde(skip)]
     pub build_id: String,
 }
@@ -171,6 +172,20 @@ fn milliseconds<S: Serializer>(time: &Option<Duration>, to: S) -> Result<S::Ok, 
 }
 
 impl Built {
+    /// Writes the files that `plan` asks for: the image's id, and the metadata.
+    ///
+    /// # Errors
+    /// One cannot be written.
+    pub(super) fn write_files(&self, plan: &BuildPlan) -> Result<(), Error> {
+        if let Some(path) = &plan.iid_file {
+            self.write_iid_file(path)?;
+        }
+        if let Some(path) = &plan.metadata_file {
+            self.write_metadata_file(path)?;
+        }
+        Ok(())
+    }
+
     /// What a user pipes on: `REPO[:TAG]@DIGEST`, or the digest alone where nothing was named. None
     /// where no image was made.
     pub fn reference(&self) -> Option<String> {
@@ -213,7 +228,9 @@ impl Built {
             .collect();
         let more = self.metadata.iter().map(|(key, value)| (key.as_str(), value.clone()));
         metadata.extend(more);
-        metadata.insert("buildx.build.ref", Value::from(self.build_id.as_str()));
+        if !self.build_id.is_empty() {
+            metadata.insert("buildx.build.ref", Value::from(self.build_id.as_str()));
+        }
         metadata
     }
 }

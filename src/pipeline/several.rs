@@ -86,12 +86,7 @@ pub async fn build_on_several(plan: &BuildPlan, shares: Vec<Share>) -> Result<Bu
     }
     let mut built = common.join(plan, &marks, parts).await?;
     built.timings.total = Some(began.elapsed() + built.timings.connect.unwrap_or_default());
-    if let Some(path) = &plan.iid_file {
-        built.write_iid_file(path)?;
-    }
-    if let Some(path) = &plan.metadata_file {
-        built.write_metadata_file(path)?;
-    }
+    built.write_files(plan)?;
     Ok(built)
 }
 

@@ -17,7 +17,6 @@ pub use receipt::{
     CheckRecord, FailureRecord, FileDigest, HookRecord, ImageRecord, LayerRecord, ManifestRecord,
     Outcome, PodRecord, Receipt, ReplicaSetRecord, RolloutRecord, StageRecord, StageState,
 };
-pub(crate) use referrer::digest;
 pub use referrer::{ARTIFACT_TYPE, Referrer};
 pub(crate) use sink::child;
 pub use sink::{SinkError, post, run};

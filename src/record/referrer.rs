@@ -1,9 +1,8 @@
 //! A receipt as an OCI referrer of the image that it tells of.
 
 use super::Receipt;
+use crate::registry::digest;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
 
 /// What kind of artifact a receipt is.
 pub const ARTIFACT_TYPE: &str = "application/vnd.bk-sync.receipt.v1+json";
@@ -52,15 +51,6 @@ impl Referrer {
             manifest,
         })
     }
-}
-
-/// `sha256:…` of some bytes.
-pub(crate) fn digest(bytes: &[u8]) -> String {
-    let mut text = "sha256:".to_owned();
-    for byte in Sha256::digest(bytes) {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 #[cfg(test)]

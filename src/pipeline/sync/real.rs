@@ -16,7 +16,7 @@ use crate::{
     },
     plan::{BuildPlan, Context, Output, OutputKind, SyncPlan},
     record::{self, FileDigest, History, ImageRecord, LayerRecord, ManifestRecord, Receipt},
-    why,
+    registry, why,
 };
 use std::{
     collections::BTreeMap,
@@ -317,5 +317,5 @@ fn dockerfile(plan: &BuildPlan, directory: &Path) -> Option<FileDigest> {
         _ => return None,
     };
     let bytes = std::fs::read(directory.join(&path)).ok()?;
-    Some(FileDigest { path: path.display().to_string(), digest: record::digest(&bytes) })
+    Some(FileDigest { path: path.display().to_string(), digest: registry::digest(&bytes) })
 }

@@ -141,6 +141,16 @@ fn several_platforms_make_one_index() {
 }
 
 #[test]
+fn an_image_without_files_is_built_for_several_platforms_and_the_builder_lives_on() {
+    let place = Place::new();
+    place.write("Dockerfile", &format!("FROM scratch\nLABEL mark={}\n", unique()));
+    for _ in 0..2 {
+        let more = ["--platform", "linux/amd64", "--frontend", "native", "-o", "type=cacheonly"];
+        build(&place, buildkitd(), &[&more[..], &["."]].concat());
+    }
+}
+
+#[test]
 fn metadata_and_image_id_are_written_as_buildx_writes_them() {
     for builder in [dockerd(), graphdriver()] {
         let mark = unique();

@@ -76,7 +76,18 @@ fn attestations_of_both_builders_are_in_the_index() {
     let place = place(&mark);
     let list = format!("linux/arm64={},linux/amd64={}", bed::buildkitd(), bed::dockerd());
     let tag = format!("{}/several/attested-{mark}:1", bed::registry());
-    build(&place, &list, &["--provenance=mode=max", "--push", "-t", &tag, "."]);
+    let files = ["--metadata-file", "metadata.json", "--iidfile", "id"];
+    let json = build(
+        &place,
+        &list,
+        &[&["--provenance=mode=max", "--push", "-t", &tag, "."][..], &files].concat(),
+    );
+    let digest = &json["result"]["image"]["digest"];
+    let read = |name: &str| std::fs::read_to_string(place.work().join(name)).unwrap();
+    assert_eq!(*digest, read("id").trim());
+    let metadata: Value = serde_json::from_str(&read("metadata.json")).unwrap();
+    assert_eq!(metadata["containerimage.digest"], *digest, "{metadata}");
+    assert!(metadata.get("buildx.build.ref").is_none(), "there is no one build: {metadata}");
     let index: Value = serde_json::from_str(&raw(&tag)).unwrap();
     let entries = index["manifests"].as_array().unwrap();
     let platforms: Vec<&Value> =
@@ -115,6 +126,7 @@ fn what_several_builders_cannot_do_together_is_refused() {
     let push = ["--push", "-t", &tag, "."];
     for (builder, more) in [
         (list.as_str(), &["--load", "."][..]),
+        (&list, &["--push", "-t", &tag, "-"]),
         (&list, &["-o", "type=local,dest=out", "."]),
         (&list, &[&["--cache-to", "type=registry,ref=r.example/c"][..], &push].concat()),
         (&list, &[&["--platform", "linux/s390x"][..], &push].concat()),

@@ -79,6 +79,38 @@ fn one_sync_pushes_both_tags_the_second_does_nothing_and_a_change_is_pushed() {
 }
 
 #[test]
+fn a_deploy_is_a_page_with_its_steps_and_layers_and_why_speaks_of_its_build() {
+    let repository = repository(bed::registry());
+    let project = project(bed::buildkitd(), &repository, "");
+    let receipt = project.json(&["sync"], 0)["result"].take();
+    let layers = receipt["image"]["manifests"][0]["layers"].as_array().unwrap();
+    assert!(layers.len() >= 3, "the base's, and two of our own: {receipt}");
+
+    // The push solves the same graph once more, all of it cached: that is no build to speak of.
+    let why = project.json(&["why"], 0);
+    let steps = why["result"]["steps"].to_string();
+    assert!(steps.contains("RUN cat /greeting"), "{why:#}");
+
+    let page = project.path().join("deploy.html");
+    let id = receipt["id"].as_str().unwrap();
+    let said = project.run(&["history", id, "--html", page.to_str().unwrap()]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let html = std::fs::read_to_string(&page).unwrap();
+    for expected in [
+        "COPY greeting /greeting",
+        "RUN cat /greeting &gt; /said",
+        digest(&receipt),
+        layers.last().unwrap()["digest"].as_str().unwrap(),
+        "<code>push</code>",
+        project.git(&["rev-parse", "HEAD"]).as_str(),
+    ] {
+        assert!(html.contains(expected), "the page has no `{expected}`: {html}");
+    }
+    let said = project.run(&["history", id, "--html", "/nowhere/page.html"]);
+    assert_eq!(said.code, 2, "{}", said.stderr);
+}
+
+#[test]
 fn hooks_and_records_are_told_without_secrets_and_a_broken_one_fails_nothing() {
     let repository = repository(bed::registry_token());
     let (user, password) = bed::user();
