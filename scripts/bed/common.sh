@@ -71,7 +71,8 @@ start_daemon() {
   shift
   stop_daemon "$name"
   [ ! -e "$BED_LOGS/$name.log" ] || mv -f "$BED_LOGS/$name.log" "$BED_LOGS/$name.log.1"
-  setsid "$@" </dev/null >>"$BED_LOGS/$name.access.log" 2>"$BED_LOGS/$name.log" 9>&- &
+  # The checkout that starts it may go away; what a daemon starts in turn (git) needs a directory that stays.
+  (cd / && exec setsid "$@") </dev/null >>"$BED_LOGS/$name.access.log" 2>"$BED_LOGS/$name.log" 9>&- &
   pid=$!
   printf '%s %s\n' "$pid" "$(process_start "$pid")" >"$BED_RUN/$name.pid"
 }

@@ -134,7 +134,7 @@ pub fn explain<'r>(last: &'r Record, before: Option<&Record>) -> Explained<'r> {
     let mut reports: Vec<Report> = Vec::new();
     for (index, step) in last.steps.iter().enumerate() {
         let mut causes = direct.get(index).cloned().unwrap_or_default();
-        let state = state(step);
+        let mut state = state(step);
         let inherited: BTreeSet<usize> =
             step.inputs.iter().filter_map(|input| roots.get(*input)).flatten().copied().collect();
         let ran = matches!(state, State::Ran | State::Failed);
@@ -144,8 +144,12 @@ pub fn explain<'r>(last: &'r Record, before: Option<&Record>) -> Explained<'r> {
             let old = before.zip(pair(index)).and_then(|(before, pair)| before.step(pair));
             causes.extend(written_with(step, old, last, &inherited, &direct).unwrap_or_default());
         }
-        // A base image is resolved in every build: that is no news.
+        // A base image is resolved in every build: that is no news, and whether a builder calls it
+        // cached then depends on what it has open at the moment.
         let is_source = step.properties.contains_key(IMAGE);
+        if is_source && before.is_some() && causes.is_empty() && state == State::Ran {
+            state = State::Cached;
+        }
         if causes.is_empty() && ran && is_instruction(step) && !is_source {
             causes = if inherited.is_empty() {
                 vec![without_change(last, before, step, pair(index))]
@@ -328,4 +332,34 @@ fn argument_in(step: &Step, last: &Record, before: &Record) -> Option<Cause> {
     })?;
     let old = before.arguments.get(name).cloned().flatten();
     Some(Cause::Argument { name: name.clone(), old, new: new.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{State, explain};
+    use crate::why::{Record, Step, properties::IMAGE};
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_base_image_that_is_only_looked_up_again_did_not_run() {
+        let from = Step {
+            name: "[1/2] FROM a".to_owned(),
+            instruction: "FROM a".to_owned(),
+            line: 1,
+            properties: BTreeMap::from([(IMAGE.to_owned(), "a".to_owned())]),
+            cached: Some(false),
+            ..Step::default()
+        };
+        let copy = Step {
+            name: "[2/2] COPY b /".to_owned(),
+            instruction: "COPY b /".to_owned(),
+            line: 2,
+            inputs: vec![0],
+            cached: Some(true),
+            ..Step::default()
+        };
+        let record = Record { steps: vec![from, copy], ..Record::default() };
+        assert!(explain(&record, Some(&record)).text(None).starts_with("0 of 2 steps ran"));
+        assert_eq!(explain(&record, None).steps[0].state, State::Ran, "the first time it is news");
+    }
 }

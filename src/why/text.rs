@@ -112,11 +112,15 @@ impl Explained<'_> {
             causes
                 .flat_map(|cause| self.cause(cause).lines().map(str::to_owned).collect::<Vec<_>>())
         };
+        let state = |index: usize, step| {
+            let report = self.steps.iter().find(|report| report.step == index);
+            report.map_or_else(|| super::cause::state(step), |report| report.state)
+        };
         let steps = self.record.steps.iter().enumerate().map(|(index, step)| page::Step {
             name: abridged(&step.name),
             stage: step.stage.clone(),
             inputs: step.inputs.clone(),
-            state: match super::cause::state(step) {
+            state: match state(index, step) {
                 State::Cached => page::State::Cached,
                 State::Failed => page::State::Failed,
                 State::Ran => page::State::Ran,
