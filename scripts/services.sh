@@ -21,14 +21,14 @@ BED_CHECKOUT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly BED_CHECKOUT
 # shellcheck source=versions.env
 . "$BED_CHECKOUT/scripts/versions.env"
-for file in common packages builders registries images inngest ssh git kubernetes kwok node; do
+for file in common packages builders registries images inngest podman ssh git kubernetes kwok node; do
   # shellcheck source=/dev/null
   . "$BED_CHECKOUT/scripts/bed/$file.sh"
 done
 
 readonly BED_ENV=$BED_CHECKOUT/target/services$BED_INSTANCE.env
 demo_parts="containerd dockerd registry base_images"
-all_parts="$demo_parts containerd_graphdriver dockerd_graphdriver token_server registry_token registry_basic private_bases base_debian base_node buildkitd buildctl_container ssh git registry_second etcd kube_apiserver kube_controller_manager kube_scheduler kwok kwok_nodes pause_image containerd_node kubelet real_node buildkit_pod"
+all_parts="$demo_parts containerd_graphdriver dockerd_graphdriver token_server registry_token registry_basic private_bases base_debian base_node buildkitd buildctl_container podman ssh git registry_second etcd kube_apiserver kube_controller_manager kube_scheduler kwok kwok_nodes pause_image containerd_node kubelet real_node buildkit_pod"
 
 main() {
   local mode=${1:-all}
@@ -81,6 +81,7 @@ down() {
   ssh_stop
   stop_daemon git
   buildctl_container_stop
+  podman_stop
   stop_daemon buildkitd
   stop_daemon registry
   stop_daemon registry-token

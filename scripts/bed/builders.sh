@@ -164,15 +164,17 @@ certificate() {
 buildctl_container_start() {
   local rootfs
   rootfs=$(mktemp -d "$BED_CACHE/container.XXXXXX")
-  mkdir -p "$rootfs/bin" "$rootfs/usr/bin" "$rootfs/run" "$rootfs/tmp"
-  cp "$BED_ROOT/amd64/bin/busybox" "$rootfs/bin/busybox"
-  ln -s busybox "$rootfs/bin/sh"
-  cp -L "$BED_BIN/buildctl" "$rootfs/usr/bin/buildctl"
+  buildctl_rootfs "$rootfs" || return 1
   tar -C "$rootfs" -c . | bed_docker import -c 'ENV PATH=/usr/bin:/bin' - "$BED_CONTAINER:local" >"$BED_LOGS/buildctl-container.log" 2>&1 || return 1
   rm -rf "$rootfs"
   bed_docker rm --force "$BED_CONTAINER" >/dev/null 2>&1 || true
   bed_docker run --detach --init --name "$BED_CONTAINER" --network none --restart always \
     --volume "$BED_RUN/buildkit:/run/buildkit" "$BED_CONTAINER:local" busybox tail -f /dev/null >>"$BED_LOGS/buildctl-container.log" 2>&1
+}
+# buildctl_rootfs DIRECTORY: what is in a container that only leads to a buildkitd.
+buildctl_rootfs() {
+  mkdir -p "$1/bin" "$1/usr/bin" "$1/run" "$1/tmp" \
+    && cp "$BED_ROOT/amd64/bin/busybox" "$1/bin/busybox" && ln -sf busybox "$1/bin/sh" && cp -L "$BED_BIN/buildctl" "$1/usr/bin/buildctl"
 }
 buildctl_container_ready() { bed_docker exec "$BED_CONTAINER" buildctl --timeout 5 debug workers; }
 buildctl_container_stop() { [ ! -S "$BED_RUN/dockerd.sock" ] || bed_docker rm --force "$BED_CONTAINER" >/dev/null 2>&1 || true; }

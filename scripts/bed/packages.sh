@@ -35,11 +35,11 @@ write_script() {
   mv -f "$1.new" "$1"
 }
 
-# ensure_tool_packages unpacks kubectl, the network plugins, strace, faketime and two shells under $BED_TOOLS once.
+# ensure_tool_packages unpacks kubectl, the network plugins, strace, faketime, Podman and two shells under $BED_TOOLS once.
 ensure_tool_packages() {
   local libraries=$BED_TOOLS/usr/lib/x86_64-linux-gnu
   if [ ! -e "$BED_TOOLS/.complete" ]; then
-    say "packages: fetching kubectl, network plugins, strace, faketime, zsh and fish from Debian (about 40 MB, once)"
+    say "packages: fetching kubectl, network plugins, strace, faketime, Podman, zsh and fish from Debian (about 50 MB, once)"
     rm -rf "$BED_TOOLS"
     apt_update
     # shellcheck disable=SC2086

@@ -12,6 +12,16 @@ pub fn docker_container() -> &'static str {
     part("BK_SYNC_TEST_DOCKER_CONTAINER")
 }
 
+/// `podman-container://…`: a container of Podman that holds `buildctl` and leads to [`buildkitd`].
+pub fn podman_container() -> &'static str {
+    part("BK_SYNC_TEST_PODMAN_CONTAINER")
+}
+
+/// The directory of the `podman` that knows that container.
+pub fn podman_path() -> &'static str {
+    part("BK_SYNC_TEST_PODMAN_PATH")
+}
+
 /// The standalone buildkitd, on its Unix socket.
 pub fn buildkitd() -> &'static str {
     part("BK_SYNC_TEST_BUILDKITD")
@@ -203,7 +213,7 @@ fn every_part_of_the_bed_is_there() {
             panic!("nobody listens at `{host}` ({error}): run `make services`");
         }
     }
-    let paths = [Path::new(ssh_path()), kubeconfig(), kube_audit_log()];
+    let paths = [Path::new(ssh_path()), Path::new(podman_path()), kubeconfig(), kube_audit_log()];
     for path in buildkitd_tls_files().into_iter().chain(paths) {
         assert!(path.exists(), "`{}` is gone: run `make services`", path.display());
     }
@@ -213,6 +223,7 @@ fn every_part_of_the_bed_is_there() {
         assert!(Path::new(&program(name)).is_file());
     }
     assert!(docker_container().starts_with("docker-container://"));
+    assert!(podman_container().starts_with("podman-container://"));
     assert!(kube_pod().starts_with("kube-pod://") && !real_node().is_empty());
     for reference in [base_arm64(), base_multi(), base_debian_arm64(), base_node_arm64()] {
         assert!(reference.starts_with(registry()), "`{reference}` is not in the bed's registry");

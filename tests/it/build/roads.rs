@@ -57,21 +57,17 @@ fn a_builder_that_is_not_there_is_named() {
     assert_eq!(ran.stdout, "");
 }
 
-/// Podman is no part of the bed. What stands in for it runs what would run in the container, and
-/// takes no other words than Podman's; all behind it is real.
+/// Podman needs its runtime's directories, so its PATH is the bed's directory before the usual ones.
 #[test]
 fn a_container_of_podman() {
-    use std::os::unix::fs::PermissionsExt as _;
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bed::podman_path());
+    arrives(&["--builder", bed::podman_container()], &[("PATH", &path)]);
+    let nobody = ["--builder", "podman-container://nobody"];
     let place = Place::new();
-    let script = format!(
-        "#!/bin/sh\n[ \"$1 $2 $3\" = 'exec -i box' ] || exit 125\nshift 3\n\
-         export BUILDKIT_HOST={}\nprogram=$1\nshift\n[ $program = buildctl ] && exec {} \"$@\"\n",
-        bed::buildkitd(),
-        bed::program("buildctl")
-    );
-    place.write("bin/podman", &script);
-    let program = place.work().join("bin/podman");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:/usr/bin:/bin", program.parent().unwrap().display());
-    arrives(&["--builder", "podman-container://box"], &[("PATH", &path)]);
+    place.write("Dockerfile", "FROM scratch\n");
+    let mut command = place.command(&[&nobody[..], &["build", "-q", "."]].concat());
+    let ran = place.ran(&command.env("PATH", &path).output().unwrap());
+    assert_eq!(ran.code, Some(10), "{ran:?}");
+    // What Podman itself says of it.
+    assert!(ran.stderr.contains("no container with name or ID \"nobody\""), "{ran:?}");
 }
