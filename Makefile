@@ -14,6 +14,8 @@ help: ## list the targets
 demo: ## build an arm64 image, push it, pull it back, run it
 	@scripts/demo.sh
 
+# Tests wait for builders and clusters more than they compute.
+test: export RUST_TEST_THREADS ?= 4
 test: services lint ## the test bed, formatting, lints and every test
 	$(CARGO) test --locked
 
