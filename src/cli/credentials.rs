@@ -1,6 +1,6 @@
 //! Who we are at which registry, from the environment, `[registry]` and the Docker config.
 
-use super::environment::Environment;
+use super::{environment::Environment, execute::state};
 use crate::{
     config::{Config, CredentialSource, Fact, Located, RegistrySection, Template},
     credential::{
@@ -10,8 +10,9 @@ use crate::{
     event::Warning,
     image::reference::Reference,
     plan::BuildPlan,
+    record::LoanNotes,
 };
-use std::{collections::BTreeSet, ffi::OsString, time::Duration};
+use std::{collections::BTreeSet, ffi::OsString, sync::Arc, time::Duration};
 
 const USERNAME: &str = "BK_SYNC_REGISTRY_USERNAME";
 const PASSWORD: &str = "BK_SYNC_REGISTRY_PASSWORD";
@@ -192,7 +193,9 @@ fn of_section(
             let command = LendingCommand::new(plain(words), search(environment))
                 .with_revoke(section.revoke.as_deref().map(plain))
                 .hiding(secret_variables(config));
-            Box::new(Leased::new(hosts, username()?, command))
+            let leased = Leased::new(hosts, username()?, command);
+            // What nobody takes back is no loan.
+            Box::new(if section.revoke.is_some() { noted(leased, environment) } else { leased })
         }
         CredentialSource::SecretLease(lease) => {
             let socket = match &lease.socket {
@@ -215,10 +218,18 @@ fn of_section(
                 ttl: text(&lease.ttl, LEASE_TTL),
                 client_id: text(&lease.client_id, "bk-sync"),
             };
-            Box::new(Leased::new(hosts, username()?, lease))
+            Box::new(noted(Leased::new(hosts, username()?, lease), environment))
         }
     };
     Ok(Some(source))
+}
+
+/// With its loans noted in the state directory, where there is one.
+fn noted(leased: Leased, environment: &Environment) -> Leased {
+    match state(environment) {
+        Some(state) => leased.noting(Arc::new(LoanNotes::new(&state))),
+        None => leased,
+    }
 }
 
 /// `gh auth token`, where `gh` is there, as the last resort for a push to GitHub's registry. For

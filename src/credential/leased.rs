@@ -23,6 +23,18 @@ pub trait Lessor: fmt::Debug + Send + Sync + 'static {
     fn origin(&self) -> Origin;
 }
 
+/// Where it is noted that a lease must be given back, for the case that this process never can.
+pub trait Loans: fmt::Debug + Send + Sync + 'static {
+    /// `lessor` has lent `id` to this process.
+    fn note(&self, lessor: &str, id: &str);
+
+    /// It has been given back.
+    fn settle(&self, lessor: &str, id: &str);
+
+    /// What `lessor` lent to processes that are no more. It is this process's to settle from now on.
+    fn left_behind(&self, lessor: &str) -> Vec<String>;
+}
+
 /// A secret on loan.
 #[derive(Clone, Debug)]
 pub struct Lease {
@@ -47,12 +59,15 @@ pub struct Leased {
 #[derive(Debug)]
 struct Desk {
     lessor: Box<dyn Lessor>,
+    loans: Option<Arc<dyn Loans>>,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     held: Option<Held>,
+    /// What others left behind has been given back.
+    cleared: bool,
     /// Nothing more is lent: all has been given back.
     closed: bool,
 }
@@ -74,7 +89,7 @@ impl Held {
 impl Leased {
     /// What `lessor` lends, as the password of `username` at `hosts`.
     pub fn new(hosts: Vec<RegistryHost>, username: impl Into<String>, lessor: impl Lessor) -> Self {
-        let desk = Desk { lessor: Box::new(lessor), state: Mutex::default() };
+        let desk = Desk { lessor: Box::new(lessor), loans: None, state: Mutex::default() };
         Self {
             hosts,
             username: username.into(),
@@ -82,6 +97,16 @@ impl Leased {
             release_limit: RELEASE_LIMIT,
             desk: Arc::new(desk),
         }
+    }
+
+    /// Notes in `loans` what is lent, and gives back what is noted there of processes that are no
+    /// more. To be called before anything is lent.
+    #[must_use]
+    pub fn noting(mut self, loans: Arc<dyn Loans>) -> Self {
+        if let Some(desk) = Arc::get_mut(&mut self.desk) {
+            desk.loans = Some(loans);
+        }
+        self
     }
 
     /// Says nothing where nothing is lent: nobody has named this lessor.
@@ -112,13 +137,19 @@ impl Desk {
                 return (None, vec![problem], None);
             }
         };
+        if let (Some(loans), Some(id)) = (&self.loans, &lease.id) {
+            loans.note(&self.lessor.origin().to_string(), id);
+        }
         let mut problems = Vec::new();
+        if !std::mem::replace(&mut state.cleared, true) {
+            problems.extend(self.clear().await);
+        }
         if let Some(Held { lease: Lease { id, expires_in, .. }, .. }) = old {
             problems.push(Problem::Renewed {
                 origin: self.lessor.origin(),
                 life: expires_in.unwrap_or_default(),
             });
-            problems.extend(self.lessor.revoke(id.as_deref()).await.err());
+            problems.extend(self.give_back(id.as_deref()).await.err());
         }
         let value = lease.value.clone();
         let held = Held { lease, since: Instant::now() };
@@ -127,11 +158,41 @@ impl Desk {
         (Some(value), problems, left)
     }
 
-    async fn close(&self) -> Option<Problem> {
+    async fn close(&self) -> Vec<Problem> {
         let mut state = self.state.lock().await;
         state.closed = true;
-        let held = state.held.take()?;
-        self.lessor.revoke(held.lease.id.as_deref()).await.err()
+        let mut problems = Vec::new();
+        if let Some(held) = state.held.take() {
+            problems.extend(self.give_back(held.lease.id.as_deref()).await.err());
+        }
+        // A run that needed nothing gives back what others left, all the same.
+        if !std::mem::replace(&mut state.cleared, true) {
+            problems.extend(self.clear().await);
+        }
+        problems
+    }
+
+    async fn give_back(&self, id: Option<&str>) -> Result<(), Problem> {
+        self.lessor.revoke(id).await?;
+        if let (Some(loans), Some(id)) = (&self.loans, id) {
+            loans.settle(&self.lessor.origin().to_string(), id);
+        }
+        Ok(())
+    }
+
+    /// Gives back what others could not.
+    async fn clear(&self) -> Option<Problem> {
+        let loans = self.loans.as_ref()?;
+        let origin = self.lessor.origin();
+        let mut count = 0;
+        for id in loans.left_behind(&origin.to_string()) {
+            match self.give_back(Some(&id)).await {
+                Ok(()) => count += 1,
+                // Most likely it has expired. If not, the next one tries again.
+                Err(error) => tracing::debug!(%error, "a lease of an earlier run stays"),
+            }
+        }
+        (count > 0).then_some(Problem::GivenBack { origin, count })
     }
 }
 
@@ -165,7 +226,7 @@ impl Source for Leased {
         Box::pin(async move {
             let closing = tokio::spawn(async move { desk.close().await });
             match tokio::time::timeout(self.release_limit, closing).await {
-                Ok(Ok(problem)) => problem.into_iter().map(Arc::new).collect(),
+                Ok(Ok(problems)) => problems.into_iter().map(Arc::new).collect(),
                 Ok(Err(_)) | Err(_) => {
                     vec![Arc::new(Problem::Kept { origin: self.desk.lessor.origin() })]
                 }
@@ -176,7 +237,7 @@ impl Source for Leased {
 
 #[cfg(test)]
 mod tests {
-    use super::{Lease, Leased, Lessor};
+    use super::{Lease, Leased, Lessor, Loans};
     use crate::credential::{
         Chain, CommandError, Given, Origin, Problem, RegistryHost, Secret, Source as _,
     };
@@ -284,6 +345,55 @@ mod tests {
         );
         short.release().await;
         assert_eq!(office.told(), "lend-1 lend-2 revoke-1 revoke-2");
+    }
+
+    /// What is noted, as `lessor id`; some of it by others.
+    #[derive(Debug, Default)]
+    struct Notebook {
+        ours: Mutex<Vec<String>>,
+        theirs: Mutex<Vec<&'static str>>,
+    }
+
+    impl Loans for Notebook {
+        fn note(&self, lessor: &str, id: &str) {
+            self.ours.lock().unwrap().push(format!("{lessor} {id}"));
+        }
+
+        fn settle(&self, lessor: &str, id: &str) {
+            self.ours.lock().unwrap().retain(|one| *one != format!("{lessor} {id}"));
+            self.theirs.lock().unwrap().retain(|one| *one != id);
+        }
+
+        fn left_behind(&self, lessor: &str) -> Vec<String> {
+            assert_eq!(lessor, "the lease `pat`");
+            self.theirs.lock().unwrap().iter().map(|id| (*id).to_owned()).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_run_was_lent_is_given_back_by_the_next() {
+        let office = Office::default();
+        let notebook = Arc::new(Notebook::default());
+        notebook.theirs.lock().unwrap().extend(["8", "9"]);
+        let leased = Leased::new(vec![host()], "joe", office.clone()).noting(notebook.clone());
+        let lookup = leased.lookup(&host()).await;
+        assert_eq!(
+            lookup.problems[0].to_string(),
+            "2 of the lease `pat` that an earlier run left behind were given back"
+        );
+        assert!(!lookup.problems[0].is_loss());
+        assert!(leased.lookup(&host()).await.problems.is_empty());
+        assert_eq!(office.told(), "lend-1 revoke-8 revoke-9");
+        assert_eq!(*notebook.ours.lock().unwrap(), ["the lease `pat` 1"]);
+        leased.release().await;
+        assert!(notebook.ours.lock().unwrap().is_empty());
+        assert!(notebook.theirs.lock().unwrap().is_empty());
+
+        // Also by one that needed nothing.
+        notebook.theirs.lock().unwrap().push("7");
+        let idle = Leased::new(vec![host()], "joe", office.clone()).noting(notebook.clone());
+        assert!(matches!(*idle.release().await[0], Problem::GivenBack { count: 1, .. }));
+        assert!(office.told().ends_with("revoke-7"), "{}", office.told());
     }
 
     /// A build that is interrupted drops its lookups; what is granted afterwards must not be lost.

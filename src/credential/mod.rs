@@ -25,7 +25,7 @@ pub use envelope::EnvelopeError;
 pub use given::Given;
 pub use helper::{Helper, HelperError};
 pub use host::RegistryHost;
-pub use leased::{Lease, Leased, Lessor};
+pub use leased::{Lease, Leased, Lessor, Loans};
 pub use problem::Problem;
 pub use secret::Secret;
 

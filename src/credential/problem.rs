@@ -12,6 +12,14 @@ pub enum Problem {
     /// A command lent nothing, or took nothing back.
     #[error(transparent)]
     Command(CommandError),
+    /// Leases that processes left behind which were killed have been given back.
+    #[error("{count} of {origin} that an earlier run left behind {} given back", if *count == 1 { "was" } else { "were" })]
+    GivenBack {
+        /// What they are leases of.
+        origin: Origin,
+        /// How many.
+        count: usize,
+    },
     /// A credential helper gave no answer.
     #[error(transparent)]
     Helper(HelperError),
@@ -40,13 +48,14 @@ impl Problem {
                 "LEASE_NOT_REVOKED"
             }
             Self::Agent(_) | Self::Command(_) => "CREDENTIALS_UNAVAILABLE",
+            Self::GivenBack { .. } => "LEASE_GIVEN_BACK",
             Self::Renewed { .. } => "LEASE_RENEWED",
         }
     }
 
     /// Whether there are no credentials for it.
     pub fn is_loss(&self) -> bool {
-        !matches!(self, Self::Kept { .. } | Self::Renewed { .. })
+        !matches!(self, Self::GivenBack { .. } | Self::Kept { .. } | Self::Renewed { .. })
     }
 
     /// What the user can do about it, in one line.
@@ -55,6 +64,10 @@ impl Problem {
             Self::Agent(error) => error.hint(),
             Self::Command(error) => error.hint(),
             Self::Helper(error) => error.hint(),
+            Self::GivenBack { .. } => {
+                "nothing is to be done: a run that is killed cannot give back what it was lent"
+                    .to_owned()
+            }
             Self::Kept { .. } => "give it back by hand: it holds until it expires".to_owned(),
             Self::Renewed { .. } => {
                 "ask for a longer time than a build and its push take".to_owned()

@@ -1,11 +1,12 @@
 //! What is remembered of a deploy: the receipt, the history that keeps it, and those who are told.
 //!
 //! A [`Receipt`] is plain data that links git tree, graph, image, pods and checks. [`History`]
-//! keeps receipts in the state directory; the sinks hand them to a command or an address. Nothing
+//! keeps receipts in the state directory, [`LoanNotes`] leases that are to be given back; the sinks hand them to a command or an address. Nothing
 //! here knows the pipeline: it fills the receipt in.
 
 mod annotations;
 mod history;
+mod loans;
 mod page;
 mod receipt;
 mod referrer;
@@ -13,6 +14,7 @@ mod sink;
 
 pub use annotations::{ANNOTATION_PREFIX, annotations};
 pub use history::{History, HistoryError};
+pub use loans::LoanNotes;
 pub use receipt::{
     CheckRecord, FailureRecord, FileDigest, HookRecord, ImageRecord, LayerRecord, ManifestRecord,
     Outcome, PodRecord, Receipt, ReplicaSetRecord, RolloutRecord, StageRecord, StageState,

@@ -160,6 +160,14 @@ pub(super) const CODES: &[Explanation] = &[
         remedies: &["Nothing; `--strict` looks in every case, or refuses."],
     },
     Explanation {
+        code: "LEASE_GIVEN_BACK",
+        exits: &[],
+        title: "a lease that an earlier run left behind was given back",
+        meaning: "A run that is killed cannot give back what it was lent; the next one that is lent something there does.",
+        reasons: &["An earlier run was killed, or its machine stopped."],
+        remedies: &["Nothing."],
+    },
+    Explanation {
         code: "LEASE_NOT_REVOKED",
         exits: &[],
         title: "a lease was not given back",

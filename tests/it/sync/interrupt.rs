@@ -299,6 +299,9 @@ fn ended_at(place: Place, signal: &str) {
     assert_eq!(resumed.code, 0, "{place:?} {signal}: {}\n{}", resumed.stdout, resumed.stderr);
     let resumed: Value = serde_json::from_str(&resumed.stdout).expect("JSON");
     assert_eq!(resumed["result"]["outcome"], "done", "{place:?}");
+    // Whoever was killed while being lent something never learned its id.
+    let unknown = usize::from(signal == "-KILL" && place == Place::InPreflight);
+    assert!(scene.agent.held() <= unknown, "{place:?} {signal}: a lease is held");
     assert_eq!(seed.image(), resumed["result"]["image"]["reference"].as_str().expect("an image"));
     // What a kill left behind holds nobody up once its time is over.
     while !live_locks(seed).is_empty() {
