@@ -6,7 +6,7 @@ mod variables;
 pub(super) use reproducible::{path as lock_path, read as read_lock};
 pub(super) use variables::{cache_defaults, tell_checkout};
 
-use super::{arguments::GlobalArguments, environment::Environment, push};
+use super::{arguments::GlobalArguments, environment::Environment, failure::usage, push};
 use crate::{
     config::{
         BuildOverrides, BuildSettings, Config, Origin, Setting,
@@ -741,10 +741,6 @@ fn refused(flag: &'static str, error: ValueError) -> Box<Diagnostic> {
 fn refused_file(name: &str, path: &Path, error: &dyn std::error::Error) -> Box<Diagnostic> {
     let message = format!("`{name}`: cannot read `{}`: {error}", path.display());
     usage(message, "name a file of the right form").with_detail("flag", name).into()
-}
-
-fn usage(message: impl Into<String>, fix: impl Into<String>) -> Box<Diagnostic> {
-    Diagnostic::new("USAGE", Exit::Usage, message).with_fix(fix).into()
 }
 
 /// The values in their order, each once.

@@ -45,7 +45,7 @@ impl DoctorArguments {
         let Planned { plan, request, config, cluster } = planned;
         let (chain, warnings) = credentials::chain(&plan.build, Some(&config), environment)?;
         let options = execute::dial_options(global, environment)?;
-        let push = push::settings(&plan.build, push::DEFAULTS, environment)?;
+        let push = push::settings(&plan.build, push::DEFAULTS, Some(&config), environment)?;
         let discovery = execute::discovery(&request.builder, environment);
         let search: OsString = environment.raw("PATH").unwrap_or_default();
         let quiet = GlobalArguments { quiet: true, ..global.clone() };

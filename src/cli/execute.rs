@@ -103,7 +103,8 @@ pub(super) fn attended<T>(
     work: impl AsyncFnOnce(Run<'_>, Login, PushSettings) -> Result<T, Box<Diagnostic>>,
 ) -> Result<(T, Summary), Box<Diagnostic>> {
     let Surroundings { global, config, environment, .. } = surroundings;
-    let push = push::settings(&request.plan, (request.retry_budget, request.hold), environment)?;
+    let budget = (request.retry_budget, request.hold);
+    let push = push::settings(&request.plan, budget, config, environment)?;
     let reads_stdin = request.plan.reads_stdin();
     if reads_stdin && io::stdin().is_terminal() {
         return Err(Diagnostic::new("USAGE", Exit::Usage, "stdin is a terminal")

@@ -13,6 +13,11 @@ use crate::{
 use serde_json::json;
 use std::{io, path::Path};
 
+/// Something of the command line, the environment or the config that cannot be meant.
+pub(super) fn usage(message: impl Into<String>, fix: impl Into<String>) -> Box<Diagnostic> {
+    Diagnostic::new("USAGE", Exit::Usage, message).with_fix(fix).into()
+}
+
 /// A file that `--html` names cannot be written.
 pub(super) fn unwritable(path: &Path, error: &io::Error) -> Diagnostic {
     let message = format!("cannot write `{}`: {error}", path.display());

@@ -3,8 +3,12 @@
 mod compare;
 
 use super::{
-    arguments::GlobalArguments, build::BuildArguments, environment::Environment,
-    execute::Surroundings, failure::uncompiled, imagined::ImaginedArguments,
+    arguments::GlobalArguments,
+    build::BuildArguments,
+    environment::Environment,
+    execute::Surroundings,
+    failure::{uncompiled, usage},
+    imagined::ImaginedArguments,
 };
 use crate::{
     compile::Build,
@@ -204,10 +208,6 @@ fn pretty(json: &Value) -> Vec<u8> {
     let mut text = format!("{json:#}").into_bytes();
     text.push(b'\n');
     text
-}
-
-fn usage(message: &str, fix: &str) -> Box<Diagnostic> {
-    Diagnostic::new("USAGE", Exit::Usage, message).with_fix(fix).into()
 }
 
 fn failed(what: &str, error: &io::Error) -> Box<Diagnostic> {

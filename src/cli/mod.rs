@@ -22,6 +22,7 @@ mod llb;
 mod lock;
 mod push;
 mod question;
+mod reach;
 mod rollback;
 mod rollout;
 mod screen;

@@ -5,6 +5,8 @@ use super::{
     credentials,
     environment::Environment,
     execute::{self, Surroundings, internal, login, supervised},
+    failure::usage,
+    reach::reach,
 };
 use crate::{
     config::Config,
@@ -13,13 +15,12 @@ use crate::{
     image::reference::{Reference, check_digest},
     pipeline::push::{Held, HeldError, PushRequest, PushSettings, PushSource, push},
     plan::BuildPlan,
-    registry::{Reach, RetryBudget},
+    registry::RetryBudget,
 };
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::{
     collections::BTreeSet,
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -29,9 +30,6 @@ const EXAMPLES: &str = "Examples:
   bk-sync push layout/ ghcr.io/me/app:1 ghcr.io/me/app:latest
   bk-sync push sha256:4bc4… ghcr.io/me/app:1          from the builder that built it
   bk-sync push --resume                               finish the push that failed last";
-
-/// Where certificates for registries lie, as Docker and containerd have it.
-const CERTIFICATES: &str = "/etc/docker/certs.d";
 
 /// What `--retry-budget` and `--hold` are for a command that has no such flags.
 pub(super) const DEFAULTS: (Duration, Hold) = (Duration::from_mins(5), Hold::Builder);
@@ -108,7 +106,7 @@ impl PushArguments {
             push: true,
             ..BuildPlan::default()
         };
-        let settings = settings(&plan, (self.retry_budget, self.hold), environment)?;
+        let settings = settings(&plan, (self.retry_budget, self.hold), config, environment)?;
         let (chain, warnings) = credentials::chain(&plan, config, environment)?;
         let surroundings = Surroundings { global, config, environment, printer };
         let work = async |events, cancel| {
@@ -168,73 +166,23 @@ fn named(source: &str) -> Result<PushSource, Box<Diagnostic>> {
     ))
 }
 
-/// How registries are pushed to, by the environment and by what lies where Docker has it.
+/// How registries are pushed to.
 ///
 /// # Errors
-/// A file of certificates cannot be read, or a variable is not of its form.
+/// See [`reach`].
 pub(super) fn settings(
     plan: &BuildPlan,
     (retry_budget, hold): (Duration, Hold),
+    config: Option<&Config>,
     environment: &Environment,
 ) -> Result<PushSettings, Box<Diagnostic>> {
     let names = plan.tags.iter().filter_map(|tag| Reference::parse(tag).ok());
     let hosts: BTreeSet<RegistryHost> =
         names.map(|name| RegistryHost::new(name.domain())).collect();
-    let reach = reach(hosts, environment)?;
+    let reach = reach(hosts, config, environment)?;
     let keeps_layout = matches!(hold, Hold::Layout);
     let budget = RetryBudget { without_progress: retry_budget, ..RetryBudget::default() };
     Ok(PushSettings { reach, budget, keeps_layout })
-}
-
-/// How registries are reached, of which `hosts` are certainly spoken to.
-///
-/// # Errors
-/// A variable that cannot be read.
-pub(super) fn reach(
-    hosts: BTreeSet<RegistryHost>,
-    environment: &Environment,
-) -> Result<Reach, Box<Diagnostic>> {
-    let mut reach = Reach::default();
-    let list = |name: &str| {
-        let text = environment.non_empty(name).unwrap_or_default();
-        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-        words.map(str::to_owned).collect::<Vec<_>>()
-    };
-    reach.insecure =
-        list("BK_SYNC_REGISTRY_INSECURE").iter().map(|host| RegistryHost::new(host)).collect();
-    for word in list("BK_SYNC_REGISTRY_MIRRORS") {
-        let (registry, mirror) = word.split_once('=').ok_or_else(|| {
-            usage(
-                format!("`BK_SYNC_REGISTRY_MIRRORS`: `{word}` is not REGISTRY=MIRROR"),
-                "write it as `docker.io=mirror.example`",
-            )
-        })?;
-        let mirrors = reach.mirrors.entry(RegistryHost::new(registry)).or_default();
-        mirrors.push(mirror.to_owned());
-    }
-    if let Some(path) = environment.path("BK_SYNC_REGISTRY_CA") {
-        let pem = fs::read(&path).map_err(|error| {
-            let message = format!("cannot read `{}`: {error}", path.display());
-            usage(message, "name a file of certificates in `BK_SYNC_REGISTRY_CA`")
-        })?;
-        reach.common_authorities.push(pem);
-    }
-    for host in hosts {
-        let certificates = certificates(&Path::new(CERTIFICATES).join(host.as_str()));
-        if !certificates.is_empty() {
-            reach.authorities.insert(host, certificates);
-        }
-    }
-    Ok(reach)
-}
-
-/// The authorities in a registry's directory. What cannot be read is not there.
-fn certificates(directory: &Path) -> Vec<Vec<u8>> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "crt"));
-    paths.sort();
-    paths.iter().filter_map(|path| fs::read(path).ok()).collect()
 }
 
 /// A duration as a user writes it: `90s`, `10m`, `1h`, `500ms`, or seconds.
@@ -264,14 +212,9 @@ fn nothing_held(error: &HeldError) -> Box<Diagnostic> {
     Diagnostic::new("NOTHING_TO_RESUME", Exit::Usage, error.to_string()).with_fix(fix).into()
 }
 
-fn usage(message: impl Into<String>, fix: impl Into<String>) -> Box<Diagnostic> {
-    Diagnostic::new("USAGE", Exit::Usage, message).with_fix(fix).into()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Hold, duration, settings};
-    use crate::{cli::Environment, credential::RegistryHost, plan::BuildPlan};
+    use super::duration;
     use std::time::Duration;
 
     #[test]
@@ -283,26 +226,5 @@ mod tests {
         for wrong in ["", "s", "5d", "-1s", "1.5m", "99999999999999999999h"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn the_environment_says_how_registries_are_reached() {
-        let environment = Environment::fixed([
-            ("BK_SYNC_REGISTRY_INSECURE", "r.lan:5000, other.lan"),
-            ("BK_SYNC_REGISTRY_MIRRORS", "docker.io=m.example,docker.io=http://n"),
-        ]);
-        let made =
-            settings(&BuildPlan::default(), (Duration::from_secs(9), Hold::Layout), &environment)
-                .unwrap();
-        assert!(made.reach.insecure.contains(&RegistryHost::new("r.lan:5000")));
-        let mirrors = &made.reach.mirrors[&RegistryHost::new("index.docker.io")];
-        assert_eq!(mirrors, &["m.example", "http://n"]);
-        assert_eq!(made.budget.without_progress, Duration::from_secs(9));
-        assert!(made.keeps_layout);
-        let none = (Duration::ZERO, Hold::Builder);
-        let broken = Environment::fixed([("BK_SYNC_REGISTRY_MIRRORS", "x")]);
-        assert!(settings(&BuildPlan::default(), none, &broken).is_err());
-        let missing = Environment::fixed([("BK_SYNC_REGISTRY_CA", "/nowhere/ca.pem")]);
-        assert!(settings(&BuildPlan::default(), none, &missing).is_err());
     }
 }

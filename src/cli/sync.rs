@@ -311,7 +311,7 @@ fn run(
     let discovery = execute::discovery(&request.builder, environment);
     let state = execute::state(environment);
     let history = state.as_deref().map(History::new);
-    let push = push::settings(&plan.build, push::DEFAULTS, environment)?;
+    let push = push::settings(&plan.build, push::DEFAULTS, Some(config), environment)?;
     let parts = |events: &Events| Parts {
         discovery,
         docker: execute::loading_docker(&options.docker),

@@ -4,6 +4,7 @@ use super::{
     arguments::GlobalArguments,
     cluster::{ClusterArguments, internal},
     environment::Environment,
+    failure::usage,
     rollout::{Ran, run, text},
 };
 use crate::{
@@ -276,8 +277,4 @@ fn missing(check: &config::InngestCheck, config: &Config, key: &str) -> Box<Diag
         .with_excerpt(config.excerpt(check.span.clone()))
         .with_fix(format!("add `{key}`"))
         .into()
-}
-
-fn usage(message: impl Into<String>, fix: impl Into<String>) -> Box<Diagnostic> {
-    Diagnostic::new("USAGE", Exit::Usage, message).with_fix(fix).into()
 }

@@ -98,8 +98,15 @@ const KEYS: &[Key] = &[
             key("env", Kind::Text, "The variable with the password or token."),
             key("docker", Kind::Boolean, "Take the Docker config and its helpers."),
             key("revoke", Kind::Command, "A command that gives the lease back: `{lease_id}`."),
+            key(
+                "insecure",
+                Kind::Boolean,
+                "It may be spoken to without TLS, or with a certificate that nobody vouches for.",
+            ),
+            key("ca", Kind::Text, "A file of certificates of its authorities, in PEM."),
+            key("mirrors", Kind::Texts, "Where to read before it is asked itself."),
         ]),
-        "Who we are at each registry, by host.",
+        "Who we are at each registry and how it is reached, by host.",
     ),
     key(
         "rollout",

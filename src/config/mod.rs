@@ -20,8 +20,8 @@ pub use draft::{Draft, Drafted, FoundWorkload};
 pub use git::{Git, GitError};
 pub use keys::json_schema;
 pub use schema::{
-    BuildSection, CredentialSource, Dirty, ImageSection, LeaseSource, OnFailure, RegistrySection,
-    RolloutSection, Sections, parse_time,
+    BuildSection, CredentialSource, Dirty, ImageSection, LeaseSource, OnFailure, ReachSection,
+    RegistrySection, RolloutSection, Sections, parse_time,
 };
 pub use settings::{BuildOverrides, BuildSettings, Origin, Setting, SettingsError, fill};
 pub use sync::{SyncOverrides, sync_plan};

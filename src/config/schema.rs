@@ -71,17 +71,37 @@ pub enum Dirty {
     Suffix,
 }
 
-/// `[registry.HOST]`: who we are there.
+/// `[registry.HOST]`: who we are there, and how it is reached.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RegistrySection {
     /// Where the section stands.
     pub span: std::ops::Range<usize>,
     /// The user's name.
     pub username: Option<Template>,
-    /// Where the password or token comes from.
+    /// Where the password or token comes from; the Docker config where the section only says how
+    /// the registry is reached.
     pub source: CredentialSource,
     /// The command that gives a lease back.
     pub revoke: Option<Vec<Located<String>>>,
+    /// How it is reached.
+    pub reach: ReachSection,
+}
+
+/// How a registry is reached.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReachSection {
+    /// It may be spoken to without TLS, or with a certificate that nobody vouches for.
+    pub insecure: Option<Located<bool>>,
+    /// A file of certificates of authorities, in PEM; relative to the config file.
+    pub ca: Option<Located<String>>,
+    /// Where to read before it is asked itself, the first first: `host[:port]` or a URL.
+    pub mirrors: Vec<Located<String>>,
+}
+
+impl ReachSection {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Where the password or token for a registry comes from.
@@ -272,10 +292,18 @@ fn registry(
         sources.push(CredentialSource::Docker);
     }
     let revoke = command(&mut table, "revoke", problems);
+    let reach = ReachSection {
+        insecure: table.boolean("insecure", problems),
+        ca: table.string("ca", problems),
+        mirrors: table.strings("mirrors", problems).unwrap_or_default(),
+    };
     table.refuse_unknown_keys(problems);
+    if sources.is_empty() && username.is_none() && revoke.is_none() && !reach.is_empty() {
+        sources.push(CredentialSource::Docker);
+    }
     let count = sources.len();
     if let (Some(source), 1) = (sources.pop(), count) {
-        return Some(RegistrySection { span: host.span.clone(), username, source, revoke });
+        return Some(RegistrySection { span: host.span.clone(), username, source, revoke, reach });
     }
     problems.push(Problem {
         message: format!("`[registry.{:?}]` names {count} sources of credentials", host.value),

@@ -42,6 +42,13 @@ pub trait BlobSource: Send + Sync {
         digest: &'a str,
         offset: u64,
     ) -> BoxFuture<'a, Result<ByteStream, SourceError>>;
+
+    /// Whether the bytes are hashed here as they go. Where they lie in a file, the registry's own check
+    /// is enough: they are hashed only once it has found something else, to know who is wrong. What comes
+    /// over a connection is not there to be looked at again.
+    fn is_hashed_on_the_way(&self) -> bool {
+        true
+    }
 }
 
 /// A stream without its first `skip` bytes.
@@ -90,8 +97,14 @@ struct Hashed {
 }
 
 impl Track {
-    pub(super) fn new(digest: &str, size: u64, registry: Arc<AtomicU64>) -> Arc<Self> {
-        let sha256 = digest.starts_with("sha256:").then(Sha256::new);
+    /// Of a blob whose bytes are hashed and held against `digest` at their end where `hashed`.
+    pub(super) fn new(
+        digest: &str,
+        size: u64,
+        hashed: bool,
+        registry: Arc<AtomicU64>,
+    ) -> Arc<Self> {
+        let sha256 = (hashed && digest.starts_with("sha256:")).then(Sha256::new);
         Arc::new(Self {
             digest: digest.to_owned(),
             size,
@@ -242,10 +255,10 @@ mod tests {
     use bytes::Bytes;
     use futures::{StreamExt as _, stream};
     use http_body_util::BodyExt as _;
-    use std::sync::{Arc, atomic::AtomicU64};
+    use std::sync::Arc;
 
     fn track(content: &[u8], named: &str) -> Arc<Track> {
-        Track::new(named, u64::try_from(content.len()).unwrap(), Arc::new(AtomicU64::new(0)))
+        Track::new(named, u64::try_from(content.len()).unwrap(), true, Arc::default())
     }
 
     async fn sent(
@@ -276,7 +289,7 @@ mod tests {
     #[tokio::test]
     async fn a_source_that_ends_early_is_an_error() {
         let content = b"0123";
-        let track = Track::new(&digest(content), 9, Arc::default());
+        let track = Track::new(&digest(content), 9, true, Arc::default());
         assert!(
             sent(content, &track, (0, 9)).await.unwrap_err().to_string().contains("5 bytes early")
         );

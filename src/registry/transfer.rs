@@ -136,7 +136,7 @@ impl Transfer<'_> {
     /// Brings the blob there.
     pub(super) async fn run(&self) -> Result<Outcome, RegistryError> {
         let mut course = Course {
-            track: self.track(),
+            track: self.track(self.source.is_hashed_on_the_way()),
             candidates: self.candidates.clone(),
             patience: Patience::new(self.budget),
             began: Instant::now(),
@@ -223,7 +223,7 @@ impl Transfer<'_> {
         let Some(left) = self.size.checked_sub(upload.offset) else {
             // Not our blob, whatever it is.
             self.repository.cancel_upload(&upload).await;
-            course.track = self.track();
+            course.track = self.track(self.source.is_hashed_on_the_way());
             return Ok(State::Open);
         };
         let server = self.repository.server();
@@ -408,7 +408,8 @@ impl Transfer<'_> {
                 {
                     self.repository.cancel_upload(upload).await;
                 }
-                course.track = self.track();
+                // If it is the bytes that are wrong, the next attempt finds it.
+                course.track = self.track(true);
                 match resume {
                     State::Look => State::Look,
                     _ => State::Open,
@@ -450,8 +451,8 @@ impl Transfer<'_> {
         limits.part = Some(limits.part.map_or(smaller, |known| known.min(smaller)));
     }
 
-    fn track(&self) -> Arc<Track> {
-        Track::new(self.digest, self.size, self.repository.server().byte_count())
+    fn track(&self, hashed: bool) -> Arc<Track> {
+        Track::new(self.digest, self.size, hashed, self.repository.server().byte_count())
     }
 
     fn tell(&self, action: PushAction) {

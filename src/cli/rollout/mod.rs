@@ -12,7 +12,9 @@ use super::{
     cluster::{self, ClusterArguments},
     credentials,
     environment::Environment,
-    execute, push,
+    execute,
+    failure::usage,
+    reach::reach,
 };
 use crate::{
     config::{self, Config, Template},
@@ -226,10 +228,6 @@ pub(super) fn text(
         .map_err(Into::into)
 }
 
-fn usage(message: impl Into<String>, fix: impl Into<String>) -> Box<Diagnostic> {
-    Diagnostic::new("USAGE", Exit::Usage, message).with_fix(fix).into()
-}
-
 /// The image that `--image` names.
 ///
 /// # Errors
@@ -257,7 +255,7 @@ impl RolloutArguments {
         let settings = self.cluster.settings(config, environment)?;
         let registry = RegistryHost::new(request.image.registry());
         let (chain, untold) = credentials::reading(&registry, config, environment)?;
-        let reach = push::reach([registry].into(), environment)?;
+        let reach = reach([registry].into(), config, environment)?;
         let Ran { value: report, warnings } =
             run(global, environment, &settings, async |mut inputs| {
                 for warning in untold {

@@ -399,6 +399,10 @@ impl BlobSource for ImageFiles {
             Ok(stream.boxed())
         })
     }
+
+    fn is_hashed_on_the_way(&self) -> bool {
+        false
+    }
 }
 
 /// What is left of a file, in pieces that are each read straight into the memory that is sent: the bytes

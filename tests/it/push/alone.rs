@@ -366,7 +366,7 @@ fn what_a_registry_warns_of_is_told_once() {
     let stranger = Stranger::new();
     layout(&stranger.join("image"), &[(1, 1000)]);
     let proxy = Proxy::start(bed::registry(), |_| {
-        Some(Fault::Header("warning", "299 - \"pushes end on Friday\""))
+        Some(Fault::Header("warning", "299 - \"pushes end on Friday\"".to_owned()))
     });
     let reference = format!("{}/push/{}:v1", proxy.address, unique("warned"));
     let said = succeed(stranger.bk_sync().args(["push", "image", &reference, "--format", "json"]));
@@ -376,6 +376,31 @@ fn what_a_registry_warns_of_is_told_once() {
     assert_eq!(told.clone().count(), 1, "{envelope}");
     let words = told.map(|one| one["message"].to_string()).collect::<String>();
     assert!(words.contains("pushes end on Friday"), "{envelope}");
+}
+
+/// Files are not hashed here before the registry finds something else in them; then it is said which
+/// blob it is, and what its bytes are.
+#[test]
+fn bytes_that_are_not_what_the_index_says_are_found_and_named() {
+    for registry in [bed::registry(), bed::registry_second()] {
+        let stranger = Stranger::new();
+        let image = layout(&stranger.join("image"), &twenty(rand::random::<u64>() >> 1));
+        let (digest, _) = image.blobs.get(19).unwrap();
+        let file = image.path.join("blobs").join(digest.replace(':', "/"));
+        let mut bytes = std::fs::read(&file).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&file, &bytes).unwrap();
+        let name = unique("tampered");
+        let reference = format!("{registry}/push/{name}:v1");
+        let said = run(stranger.bk_sync().args(["push", "image", &reference, "--format", "json"]));
+        assert_eq!(said.code, 12, "{}\n{}", said.stdout, said.stderr);
+        let envelope = json(&said);
+        assert_eq!(envelope["error"]["code"], "PUSH_SOURCE", "{envelope}");
+        let found = bk_sync::registry::digest(&bytes);
+        let error = envelope["error"].to_string();
+        assert!(error.contains(digest) && error.contains(&found), "{envelope}");
+        assert!(!Reader::new(registry).has(&format!("push/{name}"), "v1"));
+    }
 }
 
 /// A registry that lists no referrers itself has a tag for each image that holds the list.

@@ -4,7 +4,7 @@
 use super::{
     image::{Reader, layout},
     json,
-    proxy::Proxy,
+    proxy::{Fault, Proxy},
     result,
 };
 use crate::bed;
@@ -126,5 +126,65 @@ fn who_is_not_vouched_for_is_refused_unless_that_is_wanted() {
 
     let pushed = result(push().env("BK_SYNC_REGISTRY_INSECURE", named(&proxy)));
     assert_eq!(pushed["image"]["digest"], image.digest.as_str());
+    // The config file says the same for good.
+    for (key, code) in [("insecure = true", 0), ("ca = \"other.pem\"", 12)] {
+        let section = format!("[registry.{:?}]\n{key}\n", named(&proxy));
+        std::fs::write(stranger.join("bk-sync.toml"), section).unwrap();
+        let said = run(push().args(["--format", "json"]));
+        assert_eq!(said.code, code, "{key}: {}\n{}", said.stdout, said.stderr);
+    }
     Reader::new(bed::registry_second()).holds(&format!("push/{name}"), "v1", &image);
+}
+
+/// Both the registry and its token server have a certificate of an authority of their own, and the
+/// config file names it.
+#[test]
+fn the_token_server_beside_it_is_believed_too() {
+    let authority = authority();
+    let stranger = Stranger::new();
+    let image = layout(&stranger.join("image"), &[(rand::random::<u64>() >> 1, 100_000)]);
+    std::fs::write(stranger.join("ca.pem"), &authority.pem).unwrap();
+    let realm = realm(bed::registry_token());
+    let tokens = Proxy::encrypted(
+        realm.authority().unwrap().as_str(),
+        authority.server(&[b"h2", b"http/1.1"]),
+        |_| None,
+    );
+    let challenge = format!(
+        "Bearer realm=\"https://{}{}\",service=\"bk-sync-testbed\"",
+        named(&tokens),
+        realm.path()
+    );
+    let proxy = Proxy::encrypted(bed::registry_token(), authority.server(&[b"h2"]), move |_| {
+        Some(Fault::Header("www-authenticate", challenge.clone()))
+    });
+    let name = unique("token-tls");
+    let (user, password) = bed::user();
+    let push = || {
+        let mut command = stranger.bk_sync();
+        command.args(["push", "image", &format!("{}/push/{name}:v1", named(&proxy))]);
+        command.env("BK_SYNC_REGISTRY_USERNAME", user).env("BK_SYNC_REGISTRY_PASSWORD", password);
+        command
+    };
+    let said = run(push().args(["--format", "json"]));
+    assert_eq!(json(&said)["error"]["code"], "PUSH_UNTRUSTED", "{}", said.stdout);
+    assert!(tokens.seen().is_empty(), "the password went to nobody: {:?}", tokens.seen());
+
+    let section = format!("[registry.{:?}]\nca = \"ca.pem\"\n", named(&proxy));
+    std::fs::write(stranger.join("bk-sync.toml"), section).unwrap();
+    let pushed = result(&mut push());
+    assert_eq!(pushed["image"]["digest"], image.digest.as_str());
+    let asked = tokens.seen();
+    assert!(asked.iter().any(|one| one.authorized && one.status == Some(200)), "{asked:?}");
+}
+
+/// Where a registry sends for tokens, by its own challenge.
+fn realm(registry: &str) -> http::Uri {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(registry).unwrap();
+    write!(stream, "GET /v2/ HTTP/1.0\r\nHost: {registry}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let realm = answer.split_once("realm=\"").expect("a challenge").1;
+    realm.split_once('"').unwrap().0.parse().unwrap()
 }

@@ -40,8 +40,8 @@ pub enum Fault {
     Slow(u64, u64),
     /// The answer's `Location` leads elsewhere.
     Location(String),
-    /// Nothing goes wrong, but the answer has a header more.
-    Header(&'static str, &'static str),
+    /// Nothing goes wrong, but a header of the answer is this.
+    Header(&'static str, String),
 }
 
 /// A request as a plan sees it.
@@ -351,7 +351,7 @@ impl Inner {
             parts.headers.insert(header::LOCATION, to.parse().unwrap());
         }
         if let Some(Fault::Header(name, value)) = &fault {
-            parts.headers.append(*name, HeaderValue::from_static(value));
+            parts.headers.insert(*name, HeaderValue::from_str(value).unwrap());
         }
         parts.headers = hop_by_hop(parts.headers);
         let body = body.map_err(broken).boxed();
