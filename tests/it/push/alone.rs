@@ -385,7 +385,7 @@ fn bytes_that_are_not_what_the_index_says_are_found_and_named() {
     for registry in [bed::registry(), bed::registry_second()] {
         let stranger = Stranger::new();
         let image = layout(&stranger.join("image"), &twenty(rand::random::<u64>() >> 1));
-        let (digest, _) = image.blobs.get(19).unwrap();
+        let (digest, _) = &image.blobs[19];
         let file = image.path.join("blobs").join(digest.replace(':', "/"));
         let mut bytes = std::fs::read(&file).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
