@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::dispatch::MAX_WRITTEN;
 use super::error::{CompileError, Fault};
 use super::target::Target;
 use crate::dockerfile::lint::rules;
@@ -36,6 +37,7 @@ impl Target<'_> {
     ) -> Result<(Env, BTreeSet<String>), CompileError> {
         let mut env = self.global_args.clone();
         let mut declared = BTreeSet::new();
+        let mut written = 0_usize;
         for global in &self.input.dockerfile.global_args {
             for name in &global.arg.names {
                 let value = match (build_args.get(&name.key), &name.value) {
@@ -49,6 +51,11 @@ impl Target<'_> {
                     }
                 };
                 if let Some(value) = value {
+                    written = written.saturating_add(value.len());
+                    if written > MAX_WRITTEN {
+                        let fault = Fault::Swollen { limit: MAX_WRITTEN };
+                        return Err(CompileError::new(fault).at(Some(global.origin.lines)));
+                    }
                     env.set(&name.key, &value);
                 }
                 declared.insert(name.key.clone());

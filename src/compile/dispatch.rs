@@ -1,6 +1,7 @@
 //! Running through the stages that are needed: each instruction changes the state and the image of
 //! its stage.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -27,7 +28,13 @@ pub(super) struct Shared<'t> {
     pub(super) expander: Expander,
     pub(super) context: &'t State,
     pub(super) matcher: Option<&'t Matcher>,
+    /// Bytes that the words of all instructions have come to so far.
+    pub(super) written: &'t Cell<usize>,
 }
+
+/// What all words of a file may come to with their variables filled in, in bytes: some lines that each
+/// double the one before would else fill any memory.
+pub(super) const MAX_WRITTEN: usize = 32 << 20;
 
 /// A stage that an instruction uses.
 #[derive(Clone)]
@@ -208,6 +215,7 @@ impl Target<'_> {
             expander: self.expander,
             context: &self.context_state,
             matcher: self.matcher.as_ref(),
+            written: &self.written,
         };
         let Some(stage) = self.stages.get_mut(at) else { return Ok(()) };
         let origin = &command.instruction.origin;
@@ -278,12 +286,27 @@ impl Step<'_, '_> {
         match expander.word(word, self.stage.state.environment()) {
             Ok(expansion) => {
                 self.report_unknown(&expansion.names);
+                self.write(expansion.text.len())?;
                 Ok(expansion.text)
             }
             Err(error) => {
                 self.report_unknown(&error.names);
                 Err(Fault::from(error).into())
             }
+        }
+    }
+
+    /// Counts what an instruction comes to with its variables filled in.
+    ///
+    /// # Errors
+    /// With all others it is more than any build can want.
+    pub(super) fn write(&self, bytes: usize) -> Result<(), CompileError> {
+        let written = self.shared.written.get().saturating_add(bytes);
+        self.shared.written.set(written);
+        if written > MAX_WRITTEN {
+            Err(Fault::Swollen { limit: MAX_WRITTEN }.into())
+        } else {
+            Ok(())
         }
     }
 

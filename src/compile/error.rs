@@ -108,6 +108,12 @@ pub enum Fault {
     /// A word with variables.
     #[error(transparent)]
     Expand(Box<ExpandError>),
+    /// Words with variables that make far more of the file than it is.
+    #[error("the values of variables make more than {} MiB of this file", .limit >> 20)]
+    Swollen {
+        /// How much all its words may come to, in bytes.
+        limit: usize,
+    },
     /// A mount with its variables expanded.
     #[error(transparent)]
     Mount(#[from] dockerfile::MountError),

@@ -97,12 +97,15 @@ fn target_of(env: &Env) -> Option<Platform> {
     })
 }
 
+/// A name that is longer is nobody's reading; the graph holds one for each step, in bytes.
+const MAX_SHOWN: usize = 64 << 10;
+
 /// An instruction with its variables filled in and its first word in capitals; as it is where it
-/// cannot be read.
+/// cannot be read, or comes out of all proportion.
 pub(super) fn shown(expander: Expander, code: &str, variables: &dyn Variables) -> String {
     let text = match expander.word(code, variables) {
-        Ok(expansion) => expansion.text,
-        Err(_) => code.to_owned(),
+        Ok(expansion) if expansion.text.len() <= code.len().max(MAX_SHOWN) => expansion.text,
+        Ok(_) | Err(_) => code.to_owned(),
     };
     match text.split_once(' ') {
         Some((word, rest)) => format!("{} {rest}", word.to_uppercase()),

@@ -1,5 +1,6 @@
 //! The compilation for one platform.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::error::CompileError;
@@ -66,6 +67,8 @@ pub(super) struct Target<'a> {
     pub(super) matcher: Option<Matcher>,
     pub(super) exclude: Vec<String>,
     questions: &'a mut BTreeSet<Question>,
+    /// Bytes that the words of all instructions have come to so far.
+    pub(super) written: Cell<usize>,
 }
 
 impl<'a> Target<'a> {
@@ -105,6 +108,7 @@ impl<'a> Target<'a> {
             matcher: None,
             exclude: Vec::new(),
             questions,
+            written: Cell::new(0),
             platforms,
         };
         target.run()

@@ -3,7 +3,7 @@
 //! on, none without metadata, places inside the file.
 
 use bk_sync::compile::{
-    Answer, Build, Builder, CompileError, Compiler, ImageAnswer, Question, Request, Step,
+    Answer, Build, Builder, CompileError, Compiler, Fault, ImageAnswer, Question, Request, Step,
     WebContext,
 };
 use bk_sync::llb::{Caps, Definition, Platform, wire};
@@ -191,6 +191,35 @@ fn a_chain_of_stages_hands_on_one_environment() {
     // The image's variables come after an argument of a stage below, and in the image's order.
     assert!(env.contains(&"N8=x8".to_owned()), "what an image sets wins over an argument");
     assert_eq!(env, config.env);
+}
+
+/// Lines that each double the one before fill any memory, unless there is an end to it.
+#[test]
+fn a_file_that_swells_is_refused_at_the_line_where_it_is_enough() {
+    let doubled = |instruction: &str| {
+        let mut text = format!("{instruction} A0=xxxxxxxxxxxxxxxx\n");
+        for at in 1..17 {
+            let before = at - 1;
+            _ = writeln!(text, "{instruction} A{at}=${{A{before}}}${{A{before}}}");
+        }
+        text
+    };
+    let (many, half) = (200, doubled("ENV"));
+    let swelling = [
+        ("ENV", format!("FROM scratch\n{half}{}", "ENV B$A16=$A15\n".repeat(many))),
+        ("LABEL", format!("FROM scratch\n{half}{}", "LABEL l=$A16\n".repeat(many))),
+        ("RUN", format!("FROM scratch\n{half}{}", "RUN x\n".repeat(many))),
+        ("COPY", format!("FROM scratch\n{half}{}", "COPY a /$A16\n".repeat(many))),
+        ("EXPOSE", format!("FROM scratch\n{}", "EXPOSE 1-65535\n".repeat(many))),
+        ("ARG", format!("{}{}FROM scratch\n", doubled("ARG"), "ARG C=$A16\n".repeat(many))),
+    ];
+    for (instruction, text) in swelling {
+        let error = compile(text.as_bytes(), "linux/arm64").expect_err(instruction);
+        assert!(matches!(*error.fault, Fault::Swollen { .. }), "{instruction}: {error}");
+        let line = usize::try_from(error.places[0].expect("lines").first).unwrap();
+        let first = text.lines().nth(line - 1).unwrap();
+        assert!(first.starts_with(instruction), "{instruction}: {line}: {first}");
+    }
 }
 
 #[test]

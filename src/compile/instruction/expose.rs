@@ -34,6 +34,7 @@ pub(in crate::compile) fn apply(
         exposed.extend((first..=last).map(|port| format!("{port}/{protocol}")));
     }
     let text = format!("EXPOSE [{}]", exposed.join(" "));
+    step.write(text.len())?;
     step.stage.image.config_mut().config.exposed_ports.extend(exposed);
     step.commit(text);
     Ok(())

@@ -46,6 +46,10 @@ pub(in crate::compile) fn apply(step: &mut Step<'_, '_>, run: &Run) -> Result<()
     }
     (exec, constraints) = step.add_options(exec, constraints, run);
     let text = format!("RUN {} # buildkit", step.history(&args));
+    // Each process has the variables of its own in the graph, and the history those of the build.
+    let variables = step.stage.state.environment().iter();
+    let variables: usize = variables.map(|(name, value)| name.len() + value.len()).sum();
+    step.write(variables.saturating_add(text.len()))?;
     step.change(|state| state.run(exec, constraints));
     step.commit_layer(text);
     Ok(())

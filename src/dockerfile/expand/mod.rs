@@ -24,10 +24,11 @@ use words::Words;
 
 /// How deep `${…${…}…}` may nest.
 pub const MAX_NESTING: usize = 100;
-/// How long the result of one expansion may be, in bytes, beyond the length of its text.
-pub const MAX_GROWTH: usize = 16 << 20;
+/// How long the result of one expansion may be, in bytes, beyond the length of its text. No program
+/// can be started with more in one variable than an eighth of it.
+pub const MAX_GROWTH: usize = 1 << 20;
 /// How many bytes of values the patterns of one expansion may go through.
-const MAX_PATTERN_WORK: usize = 256 << 20;
+const MAX_PATTERN_WORK: usize = 16 << 20;
 
 /// Where values come from.
 pub trait Variables {
