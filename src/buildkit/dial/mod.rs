@@ -1,8 +1,10 @@
 //! Reaching a builder: an address becomes a gRPC channel that answered.
 
+mod disk;
 mod error;
 mod route;
 
+pub use disk::{FreeDisk, free_disk};
 pub use error::{Answered, Cause, ConnectError};
 
 use super::address::Address;

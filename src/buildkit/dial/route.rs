@@ -6,7 +6,7 @@ use crate::{
     cluster::{AccessSettings, Cluster, PodVoice},
     engine,
     transport::{
-        ByteStream, HostPort,
+        ByteStream, HostPort, SshTarget,
         child::{LastWords, Program},
         open_tcp, open_unix, tls,
     },
@@ -17,28 +17,65 @@ use std::{
 };
 use tokio::sync::OnceCell;
 
-/// Makes a stream of buildkitd's socket, wherever `buildctl` is installed.
-const DIAL_STDIO: [&str; 2] = ["buildctl", "dial-stdio"];
-
 /// A way to a builder, ready to be gone as often as the connection breaks.
 #[derive(Clone, Debug)]
 pub(super) enum Route {
-    /// `buildctl dial-stdio` in a container of a Docker Engine.
-    Container {
-        client: engine::Client,
-        container: String,
-    },
+    /// `buildctl dial-stdio`, where a command can be run.
+    Elsewhere(Elsewhere),
     /// `/grpc` of a Docker Engine.
     Engine(engine::Client),
-    /// `buildctl dial-stdio` in a pod of a Kubernetes cluster.
-    Pod(Arc<PodRoute>),
-    /// A child process that speaks for the builder.
-    Program(Program),
     Tcp {
         place: HostPort,
         tls: Option<tls::Client>,
     },
     Unix(PathBuf),
+}
+
+/// A place where commands are run for us, with their stdin and stdout here.
+#[derive(Clone, Debug)]
+pub(super) enum Elsewhere {
+    /// A container of a Docker Engine.
+    Container { client: engine::Client, container: String },
+    /// A pod of a Kubernetes cluster.
+    Pod(Arc<PodRoute>),
+    /// A container of Podman's. Its name was checked: it cannot be taken for an option.
+    Podman(String),
+    /// Another machine; `socket` is buildkitd's, where it is not the one that `buildctl` finds there.
+    Ssh { target: SshTarget, socket: Option<String> },
+}
+
+impl Elsewhere {
+    /// Runs a command there.
+    pub(super) async fn run(&self, command: &[&str]) -> Result<Opened, Cause> {
+        let (stream, voice) = match self {
+            Self::Container { client, container } => {
+                let (stream, voice) = client.exec(container, command).await?;
+                (stream, Carrier::Exec(voice))
+            }
+            Self::Pod(pod) => {
+                let (stream, voice) = pod.run(command).await?;
+                (stream, Carrier::Pod(voice))
+            }
+            Self::Podman(container) => start(&podman(container, command))?,
+            Self::Ssh { target, .. } => start(&target.program(command))?,
+        };
+        Ok(Opened { stream, voice: Some(voice) })
+    }
+
+    /// The command that makes a stream of buildkitd's socket there.
+    fn dial_stdio(&self) -> Vec<String> {
+        let mut command = vec!["buildctl".to_owned()];
+        if let Self::Ssh { socket: Some(path), .. } = self {
+            command.extend(["--addr".to_owned(), format!("unix://{path}")]);
+        }
+        command.push("dial-stdio".to_owned());
+        command
+    }
+}
+
+fn start(program: &Program) -> Result<(ByteStream, Carrier), Cause> {
+    let (stream, voice) = program.start()?;
+    Ok((stream, Carrier::Child(voice)))
 }
 
 /// A way into a pod.
@@ -61,12 +98,10 @@ impl PodRoute {
         }
     }
 
-    async fn open(&self) -> Result<Opened, Cause> {
+    async fn run(&self, command: &[&str]) -> Result<(ByteStream, PodVoice), Cause> {
         let reached = self.cluster.get_or_try_init(|| Cluster::connect(&self.access)).await;
         let cluster = reached.map_err(|error| Cause::Pod(error.into()))?;
-        let (stream, voice) =
-            cluster.exec(&self.pod, self.container.as_deref(), &DIAL_STDIO).await?;
-        Ok(Opened { stream, voice: Some(Carrier::Pod(voice)) })
+        Ok(cluster.exec(&self.pod, self.container.as_deref(), command).await?)
     }
 }
 
@@ -112,18 +147,18 @@ impl Route {
             Address::DockerContainer { container, context } => {
                 let docker = context.clone().map_or(Docker::Default, Docker::Context);
                 let client = engine_of(&docker, options)?;
-                Self::Container { client, container: container.clone() }
+                Self::Elsewhere(Elsewhere::Container { client, container: container.clone() })
             }
-            Address::PodmanContainer { container } => Self::Program(podman(container)),
-            Address::KubePod(pod) => Self::Pod(Arc::new(PodRoute::to(pod, &options.cluster))),
+            Address::PodmanContainer { container } => {
+                Self::Elsewhere(Elsewhere::Podman(container.clone()))
+            }
+            Address::KubePod(pod) => {
+                let pod = PodRoute::to(pod, &options.cluster);
+                Self::Elsewhere(Elsewhere::Pod(Arc::new(pod)))
+            }
             Address::Ssh { target, socket } => {
-                let socket = socket.as_ref().map(|path| format!("unix://{path}"));
-                let mut command = vec!["buildctl"];
-                if let Some(socket) = &socket {
-                    command.extend(["--addr", socket]);
-                }
-                command.push("dial-stdio");
-                Self::Program(target.program(&command))
+                let (target, socket) = (target.clone(), socket.clone());
+                Self::Elsewhere(Elsewhere::Ssh { target, socket })
             }
         })
     }
@@ -133,9 +168,7 @@ impl Route {
         let endpoint = match self {
             Self::Unix(path) => engine::Endpoint::Unix(path.clone()),
             Self::Tcp { place, .. } => engine::Endpoint::Tcp(place.clone()),
-            Self::Container { .. } | Self::Engine(_) | Self::Pod(_) | Self::Program(_) => {
-                return None;
-            }
+            Self::Elsewhere(_) | Self::Engine(_) => return None,
         };
         Some(engine::Client::new(endpoint, &options.tls).map_err(Cause::from))
     }
@@ -160,23 +193,18 @@ impl Route {
                 }
             }
             Self::Engine(client) => upgrade(client).await?,
-            Self::Container { client, container } => {
-                let (stream, voice) = client.exec(container, &DIAL_STDIO).await?;
-                return Ok(Opened { stream, voice: Some(Carrier::Exec(voice)) });
-            }
-            Self::Pod(pod) => return pod.open().await,
-            Self::Program(program) => {
-                let (stream, voice) = program.start()?;
-                return Ok(Opened { stream, voice: Some(Carrier::Child(voice)) });
+            Self::Elsewhere(place) => {
+                let command = place.dial_stdio();
+                let command: Vec<&str> = command.iter().map(String::as_str).collect();
+                return place.run(&command).await;
             }
         };
         Ok(Opened { stream, voice: None })
     }
 }
 
-/// The name was checked: it cannot be taken for an option.
-fn podman(container: &str) -> Program {
-    let words = ["exec", "-i", container].into_iter().chain(DIAL_STDIO);
+fn podman(container: &str, command: &[&str]) -> Program {
+    let words = ["exec", "-i", container].into_iter().chain(command.iter().copied());
     Program {
         name: "podman".to_owned(),
         arguments: words.map(str::to_owned).collect(),
@@ -240,17 +268,23 @@ async fn upgrade(client: &engine::Client) -> Result<ByteStream, Cause> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Route, access};
+    use super::{Elsewhere, Route, access, podman};
     use crate::{
         buildkit::{address::Address, dial::Options},
         cluster::AccessSettings,
     };
 
     fn words(address: &str) -> String {
-        match Route::to(&address.parse().unwrap(), &Options::default()).unwrap() {
-            Route::Program(program) => format!("{} {}", program.name, program.arguments.join(" ")),
+        let route = Route::to(&address.parse().unwrap(), &Options::default()).unwrap();
+        let Route::Elsewhere(place) = route else { panic!("{route:?}") };
+        let command = place.dial_stdio();
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        let program = match &place {
+            Elsewhere::Podman(container) => podman(container, &command),
+            Elsewhere::Ssh { target, .. } => target.program(&command),
             other => panic!("{other:?}"),
-        }
+        };
+        format!("{} {}", program.name, program.arguments.join(" "))
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::{
     buildkit::{
         address::{Address, Docker},
         control::Control,
-        dial::{self, Connection},
+        dial::{self, Connection, FreeDisk},
         discover::{self, discover},
     },
     engine::Endpoint,
@@ -37,7 +37,7 @@ pub async fn builder(
     let answers = format!("{}{version} answers, named by {}", connection.address, found.source);
     let mut checks = vec![Check::ok("builder", "answers", answers)];
     checks.push(platforms(plan, &connection));
-    checks.push(disk(&connection, plan.free_disk).await);
+    checks.push(disk(&connection, options, plan.free_disk).await);
     checks
 }
 
@@ -69,8 +69,8 @@ fn platforms(plan: &SyncPlan, connection: &Connection) -> Check {
     )
 }
 
-/// How full the builder's disk is: exactly where it is on this machine, else by its cache.
-async fn disk(connection: &Connection, needed: u64) -> Check {
+/// How full the builder's disk is, and how much of that is its cache.
+async fn disk(connection: &Connection, options: &dial::Options, needed: u64) -> Check {
     let cache = Control::new(connection.channel.clone()).disk_usage(&[]).await;
     let cache = match cache {
         Ok(records) => {
@@ -79,31 +79,29 @@ async fn disk(connection: &Connection, needed: u64) -> Check {
         }
         Err(failure) => format!("its cache cannot be asked: {}", failure.message),
     };
-    if !is_here(&connection.address) {
-        return Check::skipped(
-            "builder",
-            "disk",
-            format!("{cache}; how much is free is not told by builders elsewhere"),
-        );
-    }
-    let Some((place, free)) = free_disk(&connection.address) else {
-        return Check::skipped("builder", "disk", format!("{cache}; its disk was not found"));
+    let Some(free) = free_disk(&connection.address, options).await else {
+        let finding = format!("{cache}; how much is free there, nobody tells");
+        return Check::skipped("builder", "disk", finding);
     };
-    let finding = format!("{} MB are free at `{place}`; {cache}", free / 1_000_000);
-    if free < needed {
+    let finding = format!("{} MB are free at `{}`; {cache}", free.bytes / 1_000_000, free.place);
+    if free.bytes < needed {
         let mend = "remove what is not in use: `bk-sync builder prune`, `docker system prune`";
         return Check::failed("builder", "disk", finding, mend);
     }
     Check::ok("builder", "disk", finding)
 }
 
-/// What is free where a builder on this machine keeps its data: the place, and bytes. None where the
-/// builder is elsewhere, or no such place was found.
-pub(in crate::pipeline) fn free_disk(address: &Address) -> Option<(&'static str, u64)> {
+/// What is free where a builder keeps its data. None where it is elsewhere and nobody can be asked there
+/// (`tcp://`, a Docker Engine of another machine), or no such place was found.
+pub(in crate::pipeline) async fn free_disk(
+    address: &Address,
+    options: &dial::Options,
+) -> Option<FreeDisk> {
     if !is_here(address) {
-        return None;
+        return dial::free_disk(address, options).await;
     }
-    PLACES.iter().find_map(|place| Some((*place, free(place)?)))
+    let found = |place: &&str| Some(FreeDisk { place: (*place).to_owned(), bytes: free(place)? });
+    PLACES.iter().find_map(found)
 }
 
 fn is_here(address: &Address) -> bool {

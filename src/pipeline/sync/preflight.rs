@@ -3,7 +3,7 @@
 
 use super::{Outcome, real::Real};
 use crate::{
-    buildkit::dial::Connection,
+    buildkit::dial::{Connection, FreeDisk},
     compile::Build,
     diagnostic::{Diagnostic, Exit},
     event::{Event, Events, Warning},
@@ -61,7 +61,7 @@ pub(super) async fn preflight(
             if let Some(target) = &mut real.target {
                 target.note_native(native.first().map(Platform::format));
             }
-            obstacles.note(disk(real, &connection));
+            obstacles.note(disk(real, &connection).await);
             obstacles.note(emulation(real, &connection, cancel).await);
         }
         obstacles.note(registry(real, cancel).await);
@@ -80,10 +80,10 @@ pub(super) async fn preflight(
 }
 
 /// Full disks end builds in the middle, and on a machine that is a node too they end pods.
-fn disk(real: &Real<'_>, connection: &Connection) -> Outcome<()> {
+async fn disk(real: &Real<'_>, connection: &Connection) -> Outcome<()> {
     let needed = real.plan.free_disk;
-    match free_disk(&connection.address) {
-        Some((place, free)) if free < needed => Err(Diagnostic::new(
+    match free_disk(&connection.address, &real.parts.options).await {
+        Some(FreeDisk { place, bytes: free }) if free < needed => Err(Diagnostic::new(
             "BUILDER_DISK_FULL",
             Exit::Preflight,
             format!(

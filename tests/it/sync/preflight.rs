@@ -79,6 +79,23 @@ fn gotcha_builder_disk_that_is_too_full_builds_nothing() {
     assert!(doctor.contains("4398046511104000") || doctor.contains("MB are free"), "{doctor}");
 }
 
+/// Where commands can be run, a builder elsewhere is asked too.
+#[test]
+fn gotcha_builder_disk_that_is_too_full_elsewhere_builds_nothing() {
+    let more = "[deploy]\nfree_disk = \"4000t\"\n";
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bed::ssh_path());
+    for (builder, variable) in [
+        (bed::ssh(), ("PATH", path.as_str())),
+        (bed::kube_pod(), ("KUBECONFIG", bed::kubeconfig().to_str().expect("a path"))),
+    ] {
+        let project = project(&repository(bed::registry()), "linux/arm64", &dockerfile(), more);
+        let mut sync = project.command(&["sync", "--format", "json", "--progress", "plain"]);
+        let said = run(sync.args(["--builder", builder]).env(variable.0, variable.1));
+        let error = refused(&said, "BUILDER_DISK_FULL");
+        assert!(error["details"]["free"].as_u64().expect("bytes") > 0, "{error}");
+    }
+}
+
 #[test]
 fn gotcha_exec_format_error_of_a_builder_that_emulates_nothing() {
     let steps = format!("FROM {}\nCOPY f /f\nRUN echo ran\n", bed::base_multi());
