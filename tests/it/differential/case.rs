@@ -149,7 +149,9 @@ fn parse(text: &str) -> Vec<Case> {
         let mut text = rest.as_bytes().to_vec();
         text.push(b'\n');
         let mut case = Case { name: name.to_owned(), text, ..Case::default() };
-        options.into_iter().for_each(|option| case.option(option));
+        for option in options {
+            case.option(option);
+        }
         cases.push(case);
     }
     cases
