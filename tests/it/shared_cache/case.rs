@@ -213,7 +213,8 @@ impl Case {
                 target[to] = self.options[from].clone();
             }
         }
-        for host in self.options["add_hosts"].as_array().into_iter().flatten() {
+        // One host alone: bake keeps them without an order, and an op has one.
+        for host in self.options["add_hosts"].as_array().into_iter().flatten().take(1) {
             let (name, address) = host.as_str().unwrap().split_once('=').unwrap();
             target["extra-hosts"][name] = address.into();
         }
