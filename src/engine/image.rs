@@ -3,7 +3,10 @@
 use super::{Client, Error, client, exec::json, messages};
 use crate::{
     credential::Secret,
-    image::reference::{Reference, check_digest},
+    image::{
+        json::nullable,
+        reference::{Reference, check_digest},
+    },
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE};
 use bytes::Bytes;
@@ -61,10 +64,10 @@ pub struct InspectedImage {
     /// Its id: the digest of the config, or of the manifest in a containerd store.
     pub id: String,
     /// Its names with tags.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "nullable")]
     pub repo_tags: Vec<String>,
     /// Its names with digests.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "nullable")]
     pub repo_digests: Vec<String>,
     /// Its processor architecture, as Go names it.
     #[serde(default)]
@@ -75,15 +78,6 @@ pub struct InspectedImage {
     /// Its size, in bytes.
     #[serde(default)]
     pub size: u64,
-}
-
-/// Engines write `null` for an empty list.
-fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[derive(Serialize)]

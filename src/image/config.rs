@@ -4,7 +4,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::json;
+use super::json::{self, nullable};
 use crate::llb::Platform;
 
 /// An image config. Keys that Docker and OCI do not define are dropped.
@@ -231,15 +231,6 @@ fn is_false(value: &bool) -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
 fn is_zero(value: &i64) -> bool {
     *value == 0
-}
-
-/// `null` is what is not there.
-fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A time, written as Go writes it again: no zeros at the end of a fraction, `Z` for no offset.

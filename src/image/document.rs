@@ -1,6 +1,7 @@
 //! Manifests and indexes: what of them a copy needs to know. Bytes are kept as they are, since a
 //! digest is of bytes.
 
+use super::json::nullable;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -60,10 +61,10 @@ pub struct Descriptor {
     #[serde(default)]
     pub artifact_type: Option<String>,
     /// Words about it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub annotations: BTreeMap<String, String>,
     /// Where else it may be fetched; such blobs may not be in a registry at all.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub urls: Vec<String>,
 }
 
@@ -101,12 +102,12 @@ struct Fields {
     #[serde(default)]
     artifact_type: Option<String>,
     config: Option<Descriptor>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     layers: Vec<Descriptor>,
     #[serde(default)]
     manifests: Option<Vec<Descriptor>>,
     subject: Option<Descriptor>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     annotations: BTreeMap<String, String>,
 }
 
@@ -182,6 +183,18 @@ mod tests {
         assert_eq!(read(manifest, Some("text/plain")), Some(MediaType::OciManifest));
         assert_eq!(read("{}", None), None);
         assert_eq!(read("<html>", Some(docker)), None);
+    }
+
+    #[test]
+    fn lists_that_go_left_empty_are_empty() {
+        let manifest = r#"{"config":{"digest":"c","urls":null,"annotations":null},"layers":null,
+            "annotations":null}"#;
+        let document = Document::read(manifest.as_bytes(), None, "sha256:d").unwrap();
+        assert_eq!(document.media_type, MediaType::OciManifest);
+        assert_eq!(document.blobs().map(|blob| blob.digest.as_str()).collect::<Vec<_>>(), ["c"]);
+        let index = MediaType::OciIndex.as_str();
+        let document = Document::read(br#"{"manifests":null}"#, Some(index), "sha256:d").unwrap();
+        assert!(document.manifests().is_empty());
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! JSON in the byte form that Go's encoder writes: `<`, `>`, `&` and the two line separators of
-//! JavaScript are escaped. Digests of configs and of ops depend on it.
+//! JSON as Go's encoder writes it. Its byte form: `<`, `>`, `&` and the two line separators of
+//! JavaScript are escaped; digests of configs and of ops depend on it. And its `null`, which stands
+//! for an empty list or map.
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::ser::{CompactFormatter, Formatter};
 use std::io;
 
@@ -35,6 +36,19 @@ pub fn to_string<T: Serialize>(value: &T) -> String {
         return String::new();
     }
     String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// Reads a field whose `null` means that it is empty: Go writes a list or map that nobody filled so,
+/// as BuildKit does with the `layers` of an image without files.
+///
+/// # Errors
+/// What is there is neither `null` nor of the field's type.
+pub fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 #[cfg(test)]

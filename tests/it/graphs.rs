@@ -2,6 +2,7 @@
 
 use crate::{
     bed,
+    build::archive::{file, image},
     cli::{Place, Ran},
     conformance_llb::{self, corpus, read_json},
 };
@@ -441,6 +442,27 @@ async fn the_example_builds_an_image_without_a_dockerfile() {
         assert!(output.status.success(), "{output:?}");
         let config: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(config["config"]["Cmd"][1], "/etc/greetings/made", "{config}");
-        assert!(config["rootfs"]["diff_ids"].as_array().unwrap().len() >= 2, "{config}");
+        let (of_image, layers) = image(&fs::read(&archive).unwrap());
+        assert_eq!(of_image["config"], config["config"]);
+        assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), layers.len());
+        // What a process wrote and what nobody's did lie beside each other, with what is run on them.
+        let found = |path| unpacked(&archive, &layers, path);
+        let made = found("etc/greetings/made").map(|text| String::from_utf8(text).unwrap());
+        assert!(made.as_ref().is_some_and(|text| text.starts_with("hello from ")), "{made:?}");
+        assert_eq!(found("etc/greetings/plain").as_deref(), Some(&b"hello\n"[..]));
+        assert!(found("bin/busybox").is_some_and(|program| program.starts_with(b"\x7fELF")));
+        assert_eq!(found("tmp/greeting"), None, "the step's own files are left behind");
     }
+}
+
+/// A file of the uppermost of `layers` that has it.
+fn unpacked(archive: &Path, layers: &[String], path: &str) -> Option<Vec<u8>> {
+    use std::io::Read as _;
+    let bytes = fs::read(archive).unwrap();
+    layers.iter().rev().find_map(|digest| {
+        let packed = file(&bytes, &format!("blobs/{}", digest.replace(':', "/"))).unwrap();
+        let mut layer = Vec::new();
+        flate2::read::GzDecoder::new(&*packed).read_to_end(&mut layer).unwrap();
+        file(&layer, path)
+    })
 }

@@ -1,10 +1,13 @@
 //! Blobs in a builder's store.
 
 use crate::{
-    buildkit::{control::Control, errors::Code},
+    buildkit::{
+        control::Control,
+        errors::{Code, Failure},
+    },
     registry::{BlobSource, ByteStream, SourceError},
 };
-use futures::{StreamExt as _, future::BoxFuture};
+use futures::{StreamExt as _, TryStreamExt as _, future::BoxFuture};
 
 /// The store of a builder, to read blobs out of.
 #[derive(Clone, Debug)]
@@ -25,19 +28,18 @@ impl BlobSource for BuilderBlobs {
     ) -> BoxFuture<'a, Result<ByteStream, SourceError>> {
         Box::pin(async move {
             let opened = self.0.open_blob(digest, offset).await;
-            let stream = opened.map_err(|failure| {
-                SourceError::new(match failure.code {
-                    Code::NotFound => format!("the builder no longer has `{digest}`"),
-                    _ => format!("the builder does not give `{digest}`: {failure}"),
-                })
-            })?;
+            let stream = opened.map_err(|failure| broken(digest, "does not give", &failure))?;
             let name = digest.to_owned();
-            let stream = stream.map(move |chunk| {
-                chunk.map_err(|failure| {
-                    SourceError::new(format!("the builder stopped giving `{name}`: {failure}"))
-                })
-            });
+            let stream = stream.map_err(move |failure| broken(&name, "stopped giving", &failure));
             Ok(stream.boxed())
         })
     }
+}
+
+/// Why a blob cannot be read. That it is not there is said at the beginning of an answer or in it.
+fn broken(digest: &str, what: &str, failure: &Failure) -> SourceError {
+    SourceError::new(match failure.code {
+        Code::NotFound => format!("the builder no longer has `{digest}`"),
+        _ => format!("the builder {what} `{digest}`: {failure}"),
+    })
 }

@@ -4,6 +4,7 @@
 use crate::{
     image::{
         document::{Descriptor, MediaType},
+        json::nullable,
         reference::check_digest,
     },
     registry::{BlobSource, ByteStream, MAX_MANIFEST, SourceError, digest, whole},
@@ -131,6 +132,7 @@ fn layout(path: &Path, tags: &[String]) -> Result<ImageFiles, Problem> {
 fn chosen(index: &[u8], tags: &[String]) -> Result<Descriptor, Problem> {
     #[derive(Deserialize)]
     struct Index {
+        #[serde(default, deserialize_with = "nullable")]
         manifests: Vec<Descriptor>,
     }
     let index: Index = serde_json::from_slice(index)
@@ -291,7 +293,7 @@ struct Saved {
     config: PathBuf,
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     layers: Vec<PathBuf>,
 }
 

@@ -75,12 +75,13 @@ pub fn describe_directory(root: &Path) -> BTreeMap<String, String> {
     described
 }
 
-/// A file of a tar archive.
+/// A file of a tar archive, whose paths may begin at `.`.
 pub fn file(bytes: &[u8], path: &str) -> Option<Vec<u8>> {
     let mut archive = tar::Archive::new(bytes);
     for entry in archive.entries().unwrap() {
         let mut entry = entry.unwrap();
-        if entry.path().unwrap() == Path::new(path) {
+        let own = entry.path().unwrap().into_owned();
+        if own.strip_prefix(".").unwrap_or(&own) == Path::new(path) {
             let mut content = Vec::new();
             entry.read_to_end(&mut content).unwrap();
             return Some(content);

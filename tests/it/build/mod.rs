@@ -1,6 +1,6 @@
 //! Whole builds with the binary, on every builder of the test bed, held against `docker buildx`.
 
-mod archive;
+pub mod archive;
 mod caches;
 mod contexts;
 mod failures;

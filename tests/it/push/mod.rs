@@ -2,6 +2,7 @@
 
 mod alone;
 mod builds;
+mod empty;
 mod encrypted;
 mod faults;
 mod image;
