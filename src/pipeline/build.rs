@@ -36,10 +36,11 @@ use crate::{
         },
         solve::{self, BuildError},
     },
+    compile,
     credential::{RegistryHost, Secret},
     engine,
     event::{Event, Events, Stage, Warning},
-    plan::{BuildPlan, Output, OutputKind},
+    plan::{BuildPlan, ImageLock, Output, OutputKind},
     proto::moby::buildkit::v1::{
         CacheOptions, CacheOptionsEntry, SolveRequest, frontend::Result as BuildResult,
     },
@@ -432,10 +433,13 @@ impl Prepared {
             () = cancel.cancelled() => return Err(Error::Interrupted),
         }
         Caches::name_written(&self.cache_exports, &self.directory, &response)?;
-        let (frontend, llb_digest, compile_time) = match compilation {
-            Some(((frontend, digest, time), _)) => (Some(frontend), digest, Some(time)),
-            None => (None, None, None),
+        let (frontend, llb_digest, compile_time, graphs) = match compilation {
+            Some(((frontend, digest, time), graphs)) => {
+                (Some(frontend), digest, Some(time), graphs)
+            }
+            None => (None, None, None, None),
         };
+        let bases = graphs.as_deref().map(bases).unwrap_or_default();
         let mut timings = Timings {
             connect: self.connect_time,
             compile: compile_time,
@@ -497,9 +501,16 @@ impl Prepared {
             timings,
             exporter_response: response,
             metadata,
+            bases,
             build_id,
         })
     }
+}
+
+/// The images that graphs start from.
+fn bases(graphs: &compile::Build) -> ImageLock {
+    let ops = graphs.targets.iter().flat_map(|target| target.definition.ops());
+    ImageLock::of_graph(ops.map(|op| op.bytes.as_slice()))
 }
 
 /// What the builder is asked for.

@@ -23,6 +23,7 @@ mod preflight_push;
 pub mod push;
 mod receive;
 pub mod remember;
+pub mod reproduce;
 pub mod rollout;
 mod services;
 mod several;

@@ -243,8 +243,8 @@ pub(super) const CODES: &[Explanation] = &[
     Explanation {
         code: "GIT_FAILED",
         exits: &[Exit::Usage],
-        title: "git could not say what the config asks of it",
-        meaning: "A value in `bk-sync.toml` uses `{git.sha}`, `{git.short}` or `{git.branch}`, and git has no answer.",
+        title: "git could not say or do what it was asked",
+        meaning: "A value in `bk-sync.toml` uses `{git.sha}`, `{git.short}` or `{git.branch}`, and git has no answer; or it could not give the files of a commit that is built again.",
         reasons: &[
             "The directory is no checkout, or has no commit yet.",
             "HEAD is detached, so there is no branch: many CI systems check out so.",

@@ -284,6 +284,7 @@ impl Deploy<'_> {
         receipt.git.clone_from(&last.git);
         receipt.dockerfile.clone_from(&last.dockerfile);
         receipt.llb_digest.clone_from(&last.llb_digest);
+        receipt.build.clone_from(&last.build);
         receipt.image.clone_from(&last.image);
         receipt.push.clone_from(&last.push);
         receipt.rollout.clone_from(&last.rollout);

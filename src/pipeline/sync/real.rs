@@ -12,7 +12,7 @@ use crate::{
     event::{Event, Events, Stage, Warning},
     pipeline::{
         self, Built, CacheDefault, Error, Inputs, login::Login, push::PushSettings,
-        remember::Memory,
+        remember::Memory, reproduce::recorded,
     },
     plan::{BuildPlan, Context, Output, OutputKind, SyncPlan},
     record::{self, FileDigest, History, ImageRecord, LayerRecord, ManifestRecord, Receipt},
@@ -182,6 +182,7 @@ impl Stages for Real<'_> {
         let built = built?;
         receipt.llb_digest.clone_from(&built.build.llb_digest);
         receipt.image = image(&built);
+        receipt.build = recorded(self.plan, built.bases, &self.parts.directory);
         Ok(())
     }
 
