@@ -164,6 +164,9 @@ pub struct Timings {
     /// Pushing.
     #[serde(serialize_with = "milliseconds")]
     pub push: Option<Duration>,
+    /// Writing caches after it.
+    #[serde(serialize_with = "milliseconds")]
+    pub cache: Option<Duration>,
     /// All of it.
     #[serde(serialize_with = "milliseconds")]
     pub total: Option<Duration>,

@@ -48,6 +48,8 @@ pub struct BuildPlan {
     pub cache_from: Vec<CacheEntry>,
     /// `--cache-to`.
     pub cache_to: Vec<CacheEntry>,
+    /// `--cache-deadline`: how long writing caches may take once the image is there, in seconds.
+    pub cache_deadline: u64,
     /// `--attest`, `--provenance`, `--sbom` by type (`provenance`, `sbom`): the attributes, or none
     /// where it is switched off.
     pub attestations: BTreeMap<String, Option<String>>,

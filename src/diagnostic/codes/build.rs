@@ -582,6 +582,21 @@ pub(super) const CODES: &[Explanation] = &[
         remedies: &["Write `type=local,src=DIR` or `type=local,dest=DIR`."],
     },
     Explanation {
+        code: "CACHE_EXPORT_FAILED",
+        exits: &[],
+        title: "a cache was not written",
+        meaning: "The image is built and where it belongs. Caches are written after it, beside a rollout where there is one, and what goes wrong there costs the image nothing: the next build finds less.",
+        reasons: &[
+            "The registry or service of the cache cannot be reached, refuses, or hangs.",
+            "The cache is large, and its deadline (5 minutes unless something else is said) was too short for it.",
+        ],
+        remedies: &[
+            "See whether the cache's credentials may write it.",
+            "Give it more time: `--cache-deadline 20m`, or `deadline = \"20m\"` in `[build.cache]`; or write less of it with `mode=min`.",
+            "Where a build without its cache is to fail, write `ignore-error=false` into the cache's entry.",
+        ],
+    },
+    Explanation {
         code: "CACHE_SKIPPED",
         exits: &[],
         title: "a cache was left out",

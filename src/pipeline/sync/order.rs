@@ -66,6 +66,9 @@ impl Deploy<'_> {
     pub async fn run(&self, stages: &mut impl Stages, resume: Resume) -> Ended {
         let mut receipt = Receipt::begin(self.plan, self.id.clone(), (self.now)());
         let outcome = self.stages(stages, resume, &mut receipt).await;
+        if outcome.is_ok() {
+            stages.settle().await;
+        }
         stages.release().await;
         receipt.ended = Some((self.now)());
         let failure = match outcome {
