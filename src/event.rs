@@ -43,6 +43,8 @@ pub enum Stage {
     Build,
     /// The image goes to a registry.
     Push,
+    /// Caches are written.
+    Cache,
 }
 
 /// A warning that is not tied to a builder's vertex.

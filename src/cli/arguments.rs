@@ -12,6 +12,7 @@ use super::{
     llb::LlbArguments,
     lock::LockArguments,
     push::PushArguments,
+    reproduce::ReproduceArguments,
     rollback::RollbackArguments,
     rollout::{BuildCommand, RolloutArguments},
     status::StatusArguments,
@@ -60,6 +61,7 @@ pub(super) enum Command {
     Lock(Box<LockArguments>),
     Plan(Box<PlanArguments>),
     Push(Box<PushArguments>),
+    Reproduce(ReproduceArguments),
     Rollback(Box<RollbackArguments>),
     Rollout(Box<RolloutArguments>),
     Status(Box<StatusArguments>),
@@ -96,6 +98,7 @@ impl Command {
             Self::Sync(_) => "sync",
             Self::Verify(_) => "verify",
             Self::Push(_) => "push",
+            Self::Reproduce(_) => "reproduce",
             Self::Explain(_) => "explain",
             Self::Why(_) => "why",
             Self::Completion(_) => "completion",
@@ -114,8 +117,10 @@ pub(super) struct GlobalArguments {
     /// Read FILE instead of the `bk-sync.toml` that is found upward
     #[arg(hide_short_help = true, long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// The builder: `unix://`, `tcp://`, `docker://`, `ssh://`, `docker-container://`,
-    /// `podman-container://` or `kube-pod://`; several as `PLATFORM=URL,…`
+    /// The builder's address, such as `ssh://host`; several as `PLATFORM=URL,…`
+    ///
+    /// It is `unix://`, `tcp://`, `docker://`, `ssh://`, `docker-container://`,
+    /// `podman-container://` or `kube-pod://`.
     #[arg(long, global = true, value_name = "URL")]
     pub(super) builder: Option<String>,
     /// How the result is written to stdout

@@ -180,6 +180,9 @@ pub(super) struct BuildArguments {
     /// Write a cache: a reference, or `type=registry|inline|local|gha|s3|…[,…]`
     #[arg(hide_short_help = true, long, value_name = "SPEC", help_heading = "Cache options")]
     cache_to: Vec<String>,
+    /// How long writing caches may take once the image is there, such as `90s` [default: 5m]
+    #[arg(hide_short_help = true, long, value_name = "TIME", help_heading = "Cache options", value_parser = crate::config::parse_time)]
+    cache_deadline: Option<Duration>,
 
     /// Say afterwards why steps were not cached, as `bk-sync why` does
     #[arg(long, help_heading = "Cache options")]
@@ -356,6 +359,7 @@ impl BuildArguments {
                 tags: self.tags.clone(),
                 cache_from: each("--cache-from", &self.cache_from, values::cache_entries)?.concat(),
                 cache_to: each("--cache-to", &self.cache_to, values::cache_entries)?.concat(),
+                cache_deadline: self.cache_deadline,
                 builder: named_builder(global, environment),
             },
             config,
@@ -408,6 +412,7 @@ impl BuildArguments {
             outputs,
             cache_from: settings.cache_from.value,
             cache_to: settings.cache_to.value,
+            cache_deadline: settings.cache_deadline.value.as_secs(),
             attestations: values::attestations(
                 &self.attest,
                 self.provenance.as_deref(),

@@ -3,7 +3,7 @@
 use super::{environment::Environment, execute, failure::unwritable};
 use crate::{
     diagnostic::{Diagnostic, Exit, Printer},
-    record::{History, Receipt},
+    record::{History, HistoryError, Receipt},
 };
 use clap::Args;
 use serde_json::json;
@@ -44,17 +44,7 @@ impl HistoryArguments {
         environment: &Environment,
         printer: Printer,
     ) -> Result<Exit, Box<Diagnostic>> {
-        let state = execute::state(environment).ok_or_else(|| {
-            Diagnostic::new("STATE_MISSING", Exit::Usage, "there is no state directory")
-                .with_fix("set `XDG_STATE_HOME` or `HOME`")
-        })?;
-        let history = History::new(&state);
-        let unreadable = |error: crate::record::HistoryError| {
-            Diagnostic::new("HISTORY_UNUSABLE", Exit::Usage, error.to_string())
-                .with_sources(&error)
-                .with_detail("path", error.path.display().to_string())
-                .with_fix("see who may read the state directory")
-        };
+        let history = kept(environment)?;
         let (line, result) = if let Some(id) = &self.id {
             let receipt = one(id, history.find(id).map_err(unreadable)?)?;
             let mut line = serde_json::to_string_pretty(&receipt).unwrap_or_default();
@@ -77,8 +67,32 @@ impl HistoryArguments {
     }
 }
 
+/// The receipts of this user.
+///
+/// # Errors
+/// There is no state directory.
+pub(super) fn kept(environment: &Environment) -> Result<History, Box<Diagnostic>> {
+    let state = execute::state(environment).ok_or_else(|| {
+        Diagnostic::new("STATE_MISSING", Exit::Usage, "there is no state directory")
+            .with_fix("set `XDG_STATE_HOME` or `HOME`")
+    })?;
+    Ok(History::new(&state))
+}
+
+/// Receipts that cannot be read.
+pub(super) fn unreadable(error: HistoryError) -> Box<Diagnostic> {
+    Diagnostic::new("HISTORY_UNUSABLE", Exit::Usage, error.to_string())
+        .with_sources(&error)
+        .with_detail("path", error.path.display().to_string())
+        .with_fix("see who may read the state directory")
+        .into()
+}
+
 /// The one receipt whose id begins with `id`.
-fn one(id: &str, found: Vec<Receipt>) -> Result<Receipt, Box<Diagnostic>> {
+///
+/// # Errors
+/// There is none, or several.
+pub(super) fn one(id: &str, found: Vec<Receipt>) -> Result<Receipt, Box<Diagnostic>> {
     if found.len() > 1 {
         let ids: Vec<&str> = found.iter().map(|receipt| receipt.id.as_str()).collect();
         let message = format!("the ids of {} deploys begin with `{id}`", found.len());

@@ -13,10 +13,8 @@ use crate::{
     diagnostic::{Diagnostic, Exit, Printer},
     pipeline::imagined::Looked,
     plan::ImageLock,
-    proto::pb,
 };
 use clap::Args;
-use prost::Message as _;
 use serde_json::json;
 use std::{collections::BTreeMap, io, io::Write as _, path::Path};
 
@@ -63,7 +61,7 @@ impl LockArguments {
             }
         };
         let ops = graphs.targets.iter().flat_map(|target| target.definition.ops());
-        let found = images(ops.map(|op| op.bytes.as_slice()));
+        let ImageLock(found) = ImageLock::of_graph(ops.map(|op| op.bytes.as_slice()));
         let mut changed = BTreeMap::new();
         for (name, digest) in &found {
             let held = lock.0.get(name);
@@ -87,19 +85,6 @@ impl LockArguments {
             .map_err(|error| Diagnostic::new("INTERNAL", Exit::Internal, error.to_string()))?;
         Ok(Exit::Done)
     }
-}
-
-/// The images of a graph by name, with their digests.
-fn images(ops: impl Iterator<Item = impl AsRef<[u8]>>) -> BTreeMap<String, String> {
-    ops.filter_map(|bytes| match pb::Op::decode(bytes.as_ref()).ok()?.op {
-        Some(pb::op::Op::Source(source)) => {
-            let image = source.identifier.strip_prefix("docker-image://")?;
-            let (name, digest) = image.split_once('@')?;
-            Some((name.to_owned(), digest.to_owned()))
-        }
-        _ => None,
-    })
-    .collect()
 }
 
 /// Writes the lock so that it is there whole or not at all, and only where it changes.

@@ -23,6 +23,7 @@ mod lock;
 mod push;
 mod question;
 mod reach;
+mod reproduce;
 mod rollback;
 mod rollout;
 mod screen;
@@ -85,6 +86,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         Command::Push(push) => push.run(global, config.as_ref(), environment, printer),
         Command::Llb(llb) => llb.run(global, config.as_ref(), environment, printer),
         Command::Lock(lock) => lock.run(global, config.as_ref(), environment, printer),
+        Command::Reproduce(reproduce) => {
+            let config = config.as_ref();
+            reproduce.run(execute::Surroundings { global, config, environment, printer })
+        }
         Command::Rollback(back) => back.run(global, config.as_ref(), environment, printer),
         Command::Rollout(rollout) => rollout.run(global, config.as_ref(), environment, printer),
         Command::Status(status) => status.run(global, config.as_ref(), environment, printer),

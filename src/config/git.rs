@@ -145,12 +145,40 @@ impl Git {
         Ok(!self.ask(&["status", "--porcelain", "--untracked-files=normal"])?.is_empty())
     }
 
+    /// Whether the repository has `commit`.
+    pub fn has(&self, commit: &str) -> bool {
+        self.ask(&["cat-file", "-e", &format!("{commit}^{{commit}}")]).is_ok()
+    }
+
+    /// Writes the files of `commit` into `directory`, by an index of their own at `index`. What is
+    /// checked out, its index and the list of work trees stay as they are, and `directory` gets
+    /// nothing of git's.
+    ///
+    /// # Errors
+    /// As [`Git::sha`], and where the files cannot be written.
+    pub fn write_files(
+        &self,
+        commit: &str,
+        directory: &Path,
+        index: &Path,
+    ) -> Result<(), GitError> {
+        let ask = |arguments: &[&str]| {
+            let mut command = command(&self.directory);
+            command.env("GIT_INDEX_FILE", index);
+            self.answer(command, arguments)
+        };
+        ask(&["read-tree", commit])?;
+        let prefix = format!("--prefix={}/", directory.display());
+        ask(&["checkout-index", "--all", "--quiet", &prefix]).map(drop)
+    }
+
     fn ask(&self, arguments: &[&str]) -> Result<String, GitError> {
-        let output = command(&self.directory)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(GitError::Missing)?;
+        self.answer(command(&self.directory), arguments)
+    }
+
+    fn answer(&self, mut command: Command, arguments: &[&str]) -> Result<String, GitError> {
+        let output =
+            command.args(arguments).stdin(Stdio::null()).output().map_err(GitError::Missing)?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
         }

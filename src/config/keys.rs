@@ -70,6 +70,11 @@ const KEYS: &[Key] = &[
                 Kind::Table(&[
                     key("from", Kind::Texts, "Caches to read, as `--cache-from` takes them."),
                     key("to", Kind::Texts, "Caches to write, as `--cache-to` takes them."),
+                    key(
+                        "deadline",
+                        Kind::Time,
+                        "How long writing them may take, once the image is there.",
+                    ),
                 ]),
                 "Caches beside the builder's own.",
             ),

@@ -46,6 +46,8 @@ pub struct BuildSection {
     pub cache_from: Option<Vec<Template>>,
     /// `[build.cache] to`, as `--cache-to` takes it.
     pub cache_to: Option<Vec<Template>>,
+    /// `[build.cache] deadline`, as `--cache-deadline` takes it.
+    pub cache_deadline: Option<Located<Duration>>,
 }
 
 /// `[image]`: what the result is called.
@@ -243,6 +245,7 @@ fn build(mut table: Table<'_>, problems: &mut Vec<Problem>) -> BuildSection {
         args: BTreeMap::new(),
         cache_from: None,
         cache_to: None,
+        cache_deadline: None,
     };
     for (name, text) in table.string_map("args", problems) {
         if let Some(template) = Template::parse(text, problems) {
@@ -252,6 +255,7 @@ fn build(mut table: Table<'_>, problems: &mut Vec<Problem>) -> BuildSection {
     if let Some(mut cache) = table.table("cache", problems) {
         section.cache_from = templates(&mut cache, "from", problems);
         section.cache_to = templates(&mut cache, "to", problems);
+        section.cache_deadline = time(&mut cache, "deadline", problems);
         cache.refuse_unknown_keys(problems);
     }
     table.refuse_unknown_keys(problems);

@@ -12,7 +12,11 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
+    time::Duration,
 };
+
+/// How long writing caches may take where nobody says.
+const CACHE_DEADLINE: Duration = Duration::from_mins(5);
 
 /// Where a value came from.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -71,6 +75,8 @@ pub struct BuildOverrides {
     pub cache_from: Vec<CacheEntry>,
     /// `--cache-to`.
     pub cache_to: Vec<CacheEntry>,
+    /// `--cache-deadline`.
+    pub cache_deadline: Option<Duration>,
     /// `--builder`, or the variable that stands in for it.
     pub builder: Option<Setting<String>>,
 }
@@ -94,6 +100,8 @@ pub struct BuildSettings {
     pub cache_from: Setting<Vec<CacheEntry>>,
     /// Caches to write.
     pub cache_to: Setting<Vec<CacheEntry>>,
+    /// How long writing them may take once the image is there.
+    pub cache_deadline: Setting<Duration>,
     /// The builder's address.
     pub builder: Setting<Option<String>>,
 }
@@ -181,6 +189,12 @@ impl BuildSettings {
             section.cache_to.as_deref(),
             values::cache_entries,
         )?;
+        let cache_deadline = match (overrides.cache_deadline, &section.cache_deadline) {
+            (None, Some(deadline)) => {
+                Setting { value: deadline.value, origin: filler.place(&deadline.span) }
+            }
+            (given, _) => deadline(given),
+        };
         let mut args = BTreeMap::new();
         for (name, template) in &section.args {
             if !overrides.args.contains_key(name) {
@@ -200,7 +214,18 @@ impl BuildSettings {
             }
             (None, None) => Setting { value: None, origin: Origin::Default },
         };
-        Ok(Self { context, file, platforms, target, args, tags, cache_from, cache_to, builder })
+        Ok(Self {
+            context,
+            file,
+            platforms,
+            target,
+            args,
+            tags,
+            cache_from,
+            cache_to,
+            cache_deadline,
+            builder,
+        })
     }
 
     fn from_flags(overrides: BuildOverrides) -> Self {
@@ -221,12 +246,19 @@ impl BuildSettings {
             tags: list(overrides.tags, "--tag"),
             cache_from: list(overrides.cache_from, "--cache-from"),
             cache_to: list(overrides.cache_to, "--cache-to"),
+            cache_deadline: deadline(overrides.cache_deadline),
             builder: overrides.builder.map_or(
                 Setting { value: None, origin: Origin::Default },
                 |given| Setting { value: Some(given.value), origin: given.origin },
             ),
         }
     }
+}
+
+/// The flag's deadline of caches, else the usual one.
+fn deadline(given: Option<Duration>) -> Setting<Duration> {
+    flag(given, "--cache-deadline")
+        .unwrap_or(Setting { value: CACHE_DEADLINE, origin: Origin::Default })
 }
 
 fn flag<T>(value: Option<T>, name: &'static str) -> Option<Setting<T>> {

@@ -171,6 +171,9 @@ impl<V: Fn(&str) -> Option<String>> Resolving<'_, '_, V> {
             &settings.cache_from.origin,
         );
         self.choose("build.cache.to", entries(&settings.cache_to.value), &settings.cache_to.origin);
+        let deadline = &settings.cache_deadline;
+        let shown = format!("{}s", deadline.value.as_secs());
+        self.choose("build.cache.deadline", shown, &deadline.origin);
         self.choose("image.tags", settings.tags.value.clone(), &settings.tags.origin);
     }
 

@@ -1,5 +1,6 @@
 //! Manifests, indexes, configs, references: what an image is, wherever it lies. Pure.
 
+pub mod compare;
 pub mod config;
 pub mod copied;
 pub mod document;

@@ -1,5 +1,6 @@
 //! A build from its plan to its result: reach, compile, solve, export.
 
+mod caches_after;
 mod hold;
 
 use super::{
@@ -36,15 +37,17 @@ use crate::{
         },
         solve::{self, BuildError},
     },
+    compile,
     credential::{RegistryHost, Secret},
     engine,
     event::{Event, Events, Stage, Warning},
-    plan::{BuildPlan, Output, OutputKind},
+    plan::{BuildPlan, ImageLock, Output, OutputKind},
     proto::moby::buildkit::v1::{
         CacheOptions, CacheOptionsEntry, SolveRequest, frontend::Result as BuildResult,
     },
     registry::Repository,
 };
+pub use caches_after::CacheExports;
 use hold::Hold;
 use std::{
     collections::BTreeMap,
@@ -99,29 +102,51 @@ impl fmt::Debug for Inputs {
     }
 }
 
-/// Builds `plan`. On cancellation the builder is told and given time to end the build.
+/// Builds `plan`, and writes its caches when the image is where it belongs. On cancellation the builder
+/// is told and given time to end the build.
 ///
 /// # Errors
 /// See [`Error`].
 pub async fn build(plan: &BuildPlan, inputs: Inputs) -> Result<Built, Error> {
+    let (mut built, caches) = build_image(plan, inputs).await?;
+    if let Some(caches) = caches {
+        let began = Instant::now();
+        built.exporter_response.extend(Box::pin(caches.write()).await?);
+        let took = began.elapsed();
+        built.timings.cache = Some(took);
+        built.timings.total = built.timings.total.map(|total| total + took);
+        built.write_files(plan)?;
+    }
+    Ok(built)
+}
+
+/// Builds `plan`, less the caches that are written after it: whoever calls writes them when it suits.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn build_image(
+    plan: &BuildPlan,
+    inputs: Inputs,
+) -> Result<(Built, Option<CacheExports>), Error> {
     let began = Instant::now();
+    let (plan, caches) = caches_after::apart(plan, &inputs)?;
     let cancel = inputs.cancel.clone();
     let again = inputs.again();
     let prepared = tokio::select! {
-        prepared = Prepared::new(plan, inputs, None) => prepared?,
+        prepared = Prepared::new(&plan, inputs, None) => prepared?,
         () = cancel.cancelled() => return Err(Error::Interrupted),
     };
     let is_builders = prepared.outputs.push == Push::Exporter;
     let frontend = frontend(plan.frontend);
-    let mut built = match Box::pin(prepared.run(plan, frontend.as_ref())).await {
+    let mut built = match Box::pin(prepared.run(&plan, frontend.as_ref())).await {
         Err(Error::Push(failure)) if is_builders => {
-            return Err(Box::pin(hold::held(plan, again, failure)).await);
+            return Err(Box::pin(hold::held(&plan, again, failure)).await);
         }
         built => built?,
     };
     built.timings.total = Some(began.elapsed() + built.timings.connect.unwrap_or_default());
-    built.write_files(plan)?;
-    Ok(built)
+    built.write_files(&plan)?;
+    Ok((built, caches))
 }
 
 /// What to compile without building it.
@@ -432,10 +457,13 @@ impl Prepared {
             () = cancel.cancelled() => return Err(Error::Interrupted),
         }
         Caches::name_written(&self.cache_exports, &self.directory, &response)?;
-        let (frontend, llb_digest, compile_time) = match compilation {
-            Some(((frontend, digest, time), _)) => (Some(frontend), digest, Some(time)),
-            None => (None, None, None),
+        let (frontend, llb_digest, compile_time, graphs) = match compilation {
+            Some(((frontend, digest, time), graphs)) => {
+                (Some(frontend), digest, Some(time), graphs)
+            }
+            None => (None, None, None, None),
         };
+        let bases = graphs.as_deref().map(bases).unwrap_or_default();
         let mut timings = Timings {
             connect: self.connect_time,
             compile: compile_time,
@@ -443,6 +471,7 @@ impl Prepared {
             solve: Some(solve_time),
             export: journal.span("exporting to "),
             push: journal.push_time(),
+            cache: None,
             total: None,
         };
         let control = Control::new(channel);
@@ -497,9 +526,16 @@ impl Prepared {
             timings,
             exporter_response: response,
             metadata,
+            bases,
             build_id,
         })
     }
+}
+
+/// The images that graphs start from.
+fn bases(graphs: &compile::Build) -> ImageLock {
+    let ops = graphs.targets.iter().flat_map(|target| target.definition.ops());
+    ImageLock::of_graph(ops.map(|op| op.bytes.as_slice()))
 }
 
 /// What the builder is asked for.

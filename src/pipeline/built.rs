@@ -11,7 +11,7 @@ use crate::{
     engine::PushedImage,
     image::{document::Descriptor, reference::Reference},
     llb::Platform,
-    plan::BuildPlan,
+    plan::{BuildPlan, ImageLock},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize, Serializer};
@@ -39,6 +39,9 @@ pub struct Built {
     /// What the metadata file holds besides.
     #[serde(skip)]
     pub metadata: BTreeMap<String, Value>,
+    /// The images that the build starts from, by their digests; none where they are not known here.
+    #[serde(skip)]
+    pub bases: ImageLock,
     /// The build's id on the builder; empty where several builders had a part in it.
     #[serde(skip)]
     pub build_id: String,
@@ -161,6 +164,9 @@ pub struct Timings {
     /// Pushing.
     #[serde(serialize_with = "milliseconds")]
     pub push: Option<Duration>,
+    /// Writing caches after it.
+    #[serde(serialize_with = "milliseconds")]
+    pub cache: Option<Duration>,
     /// All of it.
     #[serde(serialize_with = "milliseconds")]
     pub total: Option<Duration>,

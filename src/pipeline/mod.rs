@@ -23,6 +23,7 @@ mod preflight_push;
 pub mod push;
 mod receive;
 pub mod remember;
+pub mod reproduce;
 pub mod rollout;
 mod services;
 mod several;
@@ -32,7 +33,7 @@ pub mod verify;
 mod web;
 
 pub use answer::{Asked, ask};
-pub use build::{Inputs, Look, build, look};
+pub use build::{CacheExports, Inputs, Look, build, build_image, look};
 pub use built::Built;
 pub use caches::CacheDefault;
 pub use error::Error;

@@ -350,6 +350,7 @@ fn together(parts: Vec<Built>) -> Built {
             solve: longest(a.solve, b.solve),
             export: longest(a.export, b.export),
             push: longest(a.push, b.push),
+            cache: longest(a.cache, b.cache),
             total: None,
         };
         if let Some(pushed) = part.push {

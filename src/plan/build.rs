@@ -1,12 +1,13 @@
 //! What one `build` is asked to do, resolved from flags, config and environment.
 
 use super::{Pinning, SourcePolicy};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// Everything that decides what a build does, except who runs it (the builder) and what may prove
 /// who we are (credentials). Serialisable, and free of secrets: a secret is named by its source.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct BuildPlan {
     /// The main context.
     pub context: Context,
@@ -47,6 +48,8 @@ pub struct BuildPlan {
     pub cache_from: Vec<CacheEntry>,
     /// `--cache-to`.
     pub cache_to: Vec<CacheEntry>,
+    /// `--cache-deadline`: how long writing caches may take once the image is there, in seconds.
+    pub cache_deadline: u64,
     /// `--attest`, `--provenance`, `--sbom` by type (`provenance`, `sbom`): the attributes, or none
     /// where it is switched off.
     pub attestations: BTreeMap<String, Option<String>>,
@@ -98,7 +101,7 @@ impl BuildPlan {
 }
 
 /// What a metadata file holds besides the exporters' answers.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct MetadataDetail {
     /// How much of what the image was built from.
     pub provenance: ProvenanceDetail,
@@ -107,7 +110,7 @@ pub struct MetadataDetail {
 }
 
 /// How much of an image's provenance is told.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProvenanceDetail {
     /// What it was built from and how it was asked for.
@@ -120,7 +123,7 @@ pub enum ProvenanceDetail {
 }
 
 /// The state of a git checkout.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Checkout {
     /// The remote's URL, without credentials.
     pub source: Option<String>,
@@ -129,7 +132,7 @@ pub struct Checkout {
 }
 
 /// Where the files of a build come from.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Context {
     /// A directory on this machine.
@@ -149,7 +152,7 @@ impl Default for Context {
 }
 
 /// A `--build-context NAME=VALUE`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct NamedContext {
     /// The name that the Dockerfile uses.
     pub name: String,
@@ -159,7 +162,7 @@ pub struct NamedContext {
 }
 
 /// A `--secret`: its id and where its content is read from when the builder asks.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct SecretSpec {
     /// The id that the Dockerfile uses.
     pub id: String,
@@ -168,7 +171,7 @@ pub struct SecretSpec {
 }
 
 /// Where a secret's content is.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretSource {
     /// A variable of our environment.
@@ -178,7 +181,7 @@ pub enum SecretSource {
 }
 
 /// An `--ssh ID[=PATH…]`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct AgentForward {
     /// The id that the Dockerfile uses; `default` where none is given.
     pub id: String,
@@ -187,7 +190,7 @@ pub struct AgentForward {
 }
 
 /// An exporter with its attributes and where its result goes.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Output {
     /// What is written.
     pub kind: OutputKind,
@@ -198,7 +201,7 @@ pub struct Output {
 }
 
 /// The exporters that users can name.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputKind {
     /// Nothing is written; the cache is warmed.
@@ -216,7 +219,7 @@ pub enum OutputKind {
 }
 
 /// Where a result that is sent here goes.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputTarget {
     /// A file or, for `local`, a directory.
@@ -226,7 +229,7 @@ pub enum OutputTarget {
 }
 
 /// A `--cache-from` or `--cache-to`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct CacheEntry {
     /// The backend: `registry`, `inline`, `local`, `gha`, `s3`, `azblob`.
     pub kind: String,
@@ -235,7 +238,7 @@ pub struct CacheEntry {
 }
 
 /// An `--add-host HOST:IP`.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ExtraHost {
     /// The name.
     pub host: String,
@@ -244,7 +247,7 @@ pub struct ExtraHost {
 }
 
 /// A `--ulimit NAME=SOFT[:HARD]`.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Ulimit {
     /// Such as `nofile`.
     pub name: String,
@@ -255,7 +258,7 @@ pub struct Ulimit {
 }
 
 /// The network of `RUN` steps.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Network {
     /// One of the build's own.
@@ -268,7 +271,7 @@ pub enum Network {
 }
 
 /// Who compiles the Dockerfile.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FrontendChoice {
     /// As the Dockerfile's `# syntax` line asks.
@@ -281,7 +284,7 @@ pub enum FrontendChoice {
 }
 
 /// Who talks to the registry.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PushVia {
     /// As suits the builder.

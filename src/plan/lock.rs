@@ -1,6 +1,8 @@
 //! `bk-sync.lock`: which digest each base image had when it was last looked at, so that a build finds
 //! the same ones again.
 
+use crate::proto::pb;
+use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -15,12 +17,12 @@ const HEAD: &str = "# Base images of builds with `--reproducible`, by digest.\n\
                     # `bk-sync lock --update` writes this file; keep it with the source.\n";
 
 /// Base images by their names in full, each with the digest of its manifest or index.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct ImageLock(pub BTreeMap<String, String>);
 
 /// How far images are held by their digests.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pinning {
     /// As the Dockerfile says.
@@ -28,6 +30,8 @@ pub enum Pinning {
     Off,
     /// Each is looked up and then held by the digest that it has now.
     Open,
+    /// Each that the lock has is held by its digest there, and the others as if this were open.
+    Held(ImageLock),
     /// Each has the digest of the lock, or the build fails.
     Locked(ImageLock),
 }
@@ -60,6 +64,20 @@ struct File {
 }
 
 impl ImageLock {
+    /// The images that a graph starts from, as far as it names them by their digests. `ops` are its
+    /// ops, marshalled.
+    pub fn of_graph(ops: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
+        let images = ops.into_iter().filter_map(|op| match pb::Op::decode(op.as_ref()).ok()?.op {
+            Some(pb::op::Op::Source(source)) => {
+                let image = source.identifier.strip_prefix("docker-image://")?;
+                let (name, digest) = image.split_once('@')?;
+                Some((name.to_owned(), digest.to_owned()))
+            }
+            _ => None,
+        });
+        Self(images.collect())
+    }
+
     /// Reads a lock's text.
     ///
     /// # Errors

@@ -90,6 +90,7 @@ pub enum PolicyCondition {
     #[default]
     Equal,
     /// It is another.
+    #[serde(rename = "NOTEQUAL")]
     NotEqual,
     /// A regular expression matches it.
     Matches,

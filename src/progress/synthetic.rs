@@ -101,6 +101,7 @@ fn name(stage: Stage) -> &'static str {
         Stage::Compile => "compile",
         Stage::Connect => "connect",
         Stage::Push => "push",
+        Stage::Cache => "cache",
     }
 }
 

@@ -5,6 +5,7 @@
 //! here knows the pipeline: it fills the receipt in.
 
 mod annotations;
+mod build;
 mod history;
 mod loans;
 mod page;
@@ -13,6 +14,7 @@ mod referrer;
 mod sink;
 
 pub use annotations::{ANNOTATION_PREFIX, annotations};
+pub use build::BuildRecord;
 pub use history::{History, HistoryError};
 pub use loans::LoanNotes;
 pub use receipt::{

@@ -1,7 +1,8 @@
 //! The receipt of one deploy.
 
+use super::BuildRecord;
 use crate::plan::{GitFacts, Moment, SyncPlan, SyncStage};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -36,6 +37,10 @@ pub struct Receipt {
     pub dockerfile: Option<FileDigest>,
     /// The digest of the graph's last op.
     pub llb_digest: Option<String>,
+    /// How it was built; none where its files do not all come from the commit, or where the receipt
+    /// is of a bk-sync that told it in another form.
+    #[serde(default, deserialize_with = "in_this_form")]
+    pub build: Option<BuildRecord>,
     /// The image.
     pub image: Option<ImageRecord>,
     /// What the registry answered.
@@ -226,6 +231,12 @@ pub struct FailureRecord {
     pub exit_code: u8,
 }
 
+/// A value in the form that is known here, else none: a receipt is read for the rest of it too.
+fn in_this_form<'de, D: Deserializer<'de>>(from: D) -> Result<Option<BuildRecord>, D::Error> {
+    let value = Option::<Value>::deserialize(from)?;
+    Ok(value.and_then(|value| serde_json::from_value(value).ok()))
+}
+
 impl Receipt {
     /// The receipt of a deploy that begins at `now` (RFC 3339).
     pub fn begin(plan: &SyncPlan, id: String, now: String) -> Self {
@@ -357,5 +368,14 @@ mod tests {
         let receipt = Receipt::begin(&plan, "1".to_owned(), "2026-01-01T00:00:00Z".to_owned());
         let text = serde_json::to_string(&receipt).unwrap();
         assert_eq!(serde_json::from_str::<Receipt>(&text).unwrap(), receipt);
+    }
+
+    #[test]
+    fn a_build_in_another_form_hides_nothing_else() {
+        let mut value = serde_json::to_value(Receipt { id: "7".to_owned(), ..Receipt::default() });
+        let receipt = value.as_mut().unwrap();
+        receipt["build"] = serde_json::json!({"plan": {"context": {"moon": 1}}});
+        let read: Receipt = serde_json::from_value(receipt.take()).unwrap();
+        assert_eq!((read.id.as_str(), read.build), ("7", None));
     }
 }

@@ -119,6 +119,7 @@ fn help_says_what_there_is() {
       lock        Hold base images by their digests, in bk-sync.lock
       plan        Say what `sync` would do, and touch nothing
       push        Push an image that was built before
+      reproduce   Build a deployed image again from its receipt, and say where the two part
       rollback    Go back to the image before the last one that bk-sync set
       rollout     Set an image by its digest, and wait until its pods are proven
       status      Say what runs now, and whether it is what was last rolled out
@@ -135,9 +136,7 @@ fn help_says_what_there_is() {
 
     Global options:
       -C, --directory <DIR>  Work in DIR instead of the current directory
-          --builder <URL>    The builder: `unix://`, `tcp://`, `docker://`, `ssh://`,
-                             `docker-container://`, `podman-container://` or `kube-pod://`; several as
-                             `PLATFORM=URL,…`
+          --builder <URL>    The builder's address, such as `ssh://host`; several as `PLATFORM=URL,…`
           --format <FORMAT>  How the result is written to stdout [default: text] [possible values: text,
                              json]
           --progress <MODE>  How progress is written to stderr [default: auto] [possible values: auto,

@@ -93,6 +93,14 @@ fn deploys_of_the_history_are_offered_by_id_image_and_tag() {
          20260101T000000Z-aaaaaa\tfailed shop/deployment/web\n"
     );
     assert_eq!(
+        asked(&["reproduce", "r.example/a@"]),
+        "r.example/a@sha256:2\ta reason\nr.example/a@sha256:1\ta reason\n"
+    );
+    assert_eq!(
+        asked(&["reproduce", "20260102"]),
+        "20260102T000000Z-bbbbbb\tdone shop/deployment/web\n"
+    );
+    assert_eq!(
         asked(&["rollout", "--image", "r.example/a@"]),
         "r.example/a@sha256:2\ta reason\nr.example/a@sha256:1\ta reason\n"
     );

@@ -191,6 +191,7 @@ fn every_flag_reaches_the_plan() {
           "attributes": {}
         }
       ],
+      "cache_deadline": 300,
       "attestations": {
         "provenance": null,
         "sbom": ""

@@ -29,6 +29,7 @@ pub(super) fn of(asked: &Asked<'_>, environment: &Environment) -> Option<Vec<(St
                 .collect(),
         ),
         ("history", "id") => Some(deploys(environment)),
+        ("reproduce", "reference") => Some([deploys(environment), images(environment)].concat()),
         ("rollout", "image") => Some(images(environment)),
         ("build" | "sync" | "plan", "tags") => Some(tags(environment)),
         ("why", "step") => Some(steps(asked, environment)),

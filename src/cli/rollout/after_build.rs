@@ -11,7 +11,7 @@ use crate::{
     diagnostic::{Diagnostic, Exit, Format},
     image::reference::Reference,
     pipeline::{
-        self, Built,
+        self, Built, CacheExports,
         rollout::{RolloutFailure, RolloutInputs},
     },
     plan::Context,
@@ -21,6 +21,7 @@ use clap::Args;
 use std::{
     io::{self, IsTerminal as _},
     path::Path,
+    pin::pin,
 };
 
 /// Build an image from a Dockerfile
@@ -133,7 +134,7 @@ async fn roll(
     if let Err(failure) = pipeline::rollout::preflight(&wish, &rollout).await {
         return Err(Failure::Rollout { failure, image: None });
     }
-    let built = pipeline::build(plan, inputs).await.map_err(Failure::Build)?;
+    let (built, caches) = pipeline::build_image(plan, inputs).await.map_err(Failure::Build)?;
     let image = built.image.clone().unwrap_or_default();
     let Some(digest) = image.digest else {
         let message = "the builder named no digest of what it pushed".to_owned();
@@ -147,12 +148,32 @@ async fn roll(
             Some(PlatformManifest { platform: manifest.platform?, digest: manifest.digest })
         })
         .collect();
-    match pipeline::rollout::rollout(&wish, rollout).await {
+    match beside(caches, pipeline::rollout::rollout(&wish, rollout)).await {
         Ok(report) => Ok((built, report)),
         Err(failure) => {
             let image = Some(built.reference().unwrap_or_default());
             Err(Failure::Rollout { failure, image })
         }
+    }
+}
+
+/// Rolls out while the caches are written. After a rollout that failed nobody waits for them.
+async fn beside<T, E>(
+    caches: Option<CacheExports>,
+    rollout: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let Some(caches) = caches else { return rollout.await };
+    // Failures are told as warnings, and of an interrupt the rollout tells.
+    let mut writing = pin!(caches.write());
+    let mut rollout = pin!(rollout);
+    tokio::select! {
+        rolled = &mut rollout => {
+            if rolled.is_ok() {
+                drop(writing.await);
+            }
+            rolled
+        }
+        _ = &mut writing => rollout.await,
     }
 }
 

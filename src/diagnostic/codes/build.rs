@@ -243,8 +243,8 @@ pub(super) const CODES: &[Explanation] = &[
     Explanation {
         code: "GIT_FAILED",
         exits: &[Exit::Usage],
-        title: "git could not say what the config asks of it",
-        meaning: "A value in `bk-sync.toml` uses `{git.sha}`, `{git.short}` or `{git.branch}`, and git has no answer.",
+        title: "git could not say or do what it was asked",
+        meaning: "A value in `bk-sync.toml` uses `{git.sha}`, `{git.short}` or `{git.branch}`, and git has no answer; or it could not give the files of a commit that is built again.",
         reasons: &[
             "The directory is no checkout, or has no commit yet.",
             "HEAD is detached, so there is no branch: many CI systems check out so.",
@@ -580,6 +580,21 @@ pub(super) const CODES: &[Explanation] = &[
         meaning: "A cache of type `local` is read from `src` and written to `dest`.",
         reasons: &["The attribute is missing."],
         remedies: &["Write `type=local,src=DIR` or `type=local,dest=DIR`."],
+    },
+    Explanation {
+        code: "CACHE_EXPORT_FAILED",
+        exits: &[],
+        title: "a cache was not written",
+        meaning: "The image is built and where it belongs. Caches are written after it, beside a rollout where there is one, and what goes wrong there costs the image nothing: the next build finds less.",
+        reasons: &[
+            "The registry or service of the cache cannot be reached, refuses, or hangs.",
+            "The cache is large, and its deadline (5 minutes unless something else is said) was too short for it.",
+        ],
+        remedies: &[
+            "See whether the cache's credentials may write it.",
+            "Give it more time: `--cache-deadline 20m`, or `deadline = \"20m\"` in `[build.cache]`; or write less of it with `mode=min`.",
+            "Where a build without its cache is to fail, write `ignore-error=false` into the cache's entry.",
+        ],
     },
     Explanation {
         code: "CACHE_SKIPPED",

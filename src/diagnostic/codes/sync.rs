@@ -5,6 +5,33 @@ use crate::diagnostic::Exit;
 
 pub(super) const CODES: &[Explanation] = &[
     Explanation {
+        code: "BUILD_ARG_NOT_KEPT",
+        exits: &[Exit::Usage],
+        title: "the receipt does not keep the value of a build argument",
+        meaning: "`bk-sync reproduce` builds with the recorded arguments. Values that come from the environment, and those whose names say that they are secrets, are in no receipt.",
+        reasons: &[
+            "The argument was set from `{env.NAME}` in `bk-sync.toml`, or its name holds `TOKEN`, `SECRET` or the like.",
+        ],
+        remedies: &[
+            "Give the value that it had: `--build-arg NAME=VALUE`, or `--build-arg NAME` to take it from the environment.",
+            "Hand secrets to steps with `--secret`: an argument stays in the image's history.",
+        ],
+    },
+    Explanation {
+        code: "COMMIT_MISSING",
+        exits: &[Exit::Usage],
+        title: "the commit that was deployed is not in this repository",
+        meaning: "`bk-sync reproduce` builds the commit that the receipt names, out of the repository that it runs in.",
+        reasons: &[
+            "The command runs in another repository, or outside of one.",
+            "The commit was made elsewhere and was not fetched, or the clone is shallow.",
+        ],
+        remedies: &[
+            "Run it in a checkout of the repository that was deployed.",
+            "Fetch the commit: `git fetch origin COMMIT`, or `git fetch --unshallow`.",
+        ],
+    },
+    Explanation {
         code: "CONFIG_EXISTS",
         exits: &[Exit::Usage],
         title: "there is a config file already",
@@ -55,6 +82,37 @@ pub(super) const CODES: &[Explanation] = &[
         remedies: &["Mend what the hook found, or the hook."],
     },
     Explanation {
+        code: "IMAGE_DIFFERS",
+        exits: &[Exit::Build],
+        title: "building it again made another image",
+        meaning: "`bk-sync reproduce` built what the receipt says and compared. The message names the first thing that differs: a layer with file and byte, a field of the config, or how a layer is compressed. Where the first difference is a file's time, the first that is more than that is named too.",
+        reasons: &[
+            "The image was deployed without `--reproducible`: then files and images carry the time of their build.",
+            "A step writes the time, a random number or a host name, or fetches what changed since.",
+            "A step's packages come from a repository that has moved on.",
+            "Files that git ignores were in the context of the deploy.",
+        ],
+        remedies: &[
+            "Deploy with `bk-sync sync --reproducible`, and hold base images with `bk-sync lock`.",
+            "Mend the step that is named: pin versions, and take times from `SOURCE_DATE_EPOCH`.",
+            "List in `.dockerignore` what git ignores.",
+        ],
+    },
+    Explanation {
+        code: "IMAGE_UNREADABLE",
+        exits: &[Exit::Build],
+        title: "an image that is to be compared cannot be read",
+        meaning: "`bk-sync reproduce` reads the recorded image from the registry that it was pushed to.",
+        reasons: &[
+            "The image was deleted there, or its layers were collected.",
+            "The registry cannot be reached, or refuses to let this user read.",
+        ],
+        remedies: &[
+            "See whether the registry has it: `crane manifest REPO@DIGEST`.",
+            "Give credentials that may read it, as for a deploy.",
+        ],
+    },
+    Explanation {
         code: "RECEIPT_AMBIGUOUS",
         exits: &[Exit::Usage],
         title: "several receipts begin like that",
@@ -63,10 +121,22 @@ pub(super) const CODES: &[Explanation] = &[
         remedies: &["Give more of the id."],
     },
     Explanation {
+        code: "RECEIPT_INCOMPLETE",
+        exits: &[Exit::Usage],
+        title: "the receipt does not say enough to build its image again",
+        meaning: "An image is built again from a commit and from recorded options, and this receipt lacks one of them.",
+        reasons: &[
+            "The deploy was made with changes that no commit has (`dirty = \"allow\"` or `\"suffix\"`).",
+            "The deploy was made outside of a git checkout, or takes files from outside of it.",
+            "An older bk-sync made it, or it ended before there was an image.",
+        ],
+        remedies: &["Deploy a clean checkout once more, and name that deploy."],
+    },
+    Explanation {
         code: "RECEIPT_NOT_FOUND",
         exits: &[Exit::Usage],
         title: "there is no such receipt",
-        meaning: "No deploy that was made from here has an id that begins so.",
+        meaning: "No deploy that was made from here has an id that begins so, or is of that image.",
         reasons: &["The id is misspelled, or of a deploy of another project or user."],
         remedies: &["See `bk-sync history`."],
     },

@@ -18,12 +18,14 @@ pub(super) type Hold = Arc<OnceLock<String>>;
 
 impl Inputs {
     /// The same for a second export that nobody sees; none where the first reads what can be read
-    /// only once, or where nothing can be noted.
+    /// only once.
     pub(super) fn again(&self) -> Option<Self> {
-        if self.stdin.is_some() || self.state.is_none() {
-            return None;
-        }
-        Some(Self {
+        self.stdin.is_none().then(|| self.twin())
+    }
+
+    /// The same, less what can be read only once.
+    pub(super) fn twin(&self) -> Self {
+        Self {
             connection: self.connection.clone(),
             connect_time: None,
             docker: None,
@@ -38,7 +40,7 @@ impl Inputs {
             stdin: None,
             events: Events::discard(),
             cancel: self.cancel.clone(),
-        })
+        }
     }
 }
 
@@ -49,6 +51,8 @@ pub(super) async fn held(
     inputs: Option<Inputs>,
     failure: Box<PushFailure>,
 ) -> Error {
+    // What is held has to be noted.
+    let inputs = inputs.filter(|inputs| inputs.state.is_some());
     let Some(inputs) = inputs else { return Error::Push(failure) };
     let plan = BuildPlan {
         push_via: PushVia::Client,

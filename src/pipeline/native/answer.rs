@@ -99,9 +99,11 @@ impl<'a> Answers<'a> {
         Ok(ImageAnswer { reference: None, digest, config })
     }
 
-    /// The name of an image with the digest that the lock has for it.
+    /// The name of an image with the digest that it is held by.
     fn locked(&self, reference: &str) -> Option<String> {
-        let Pinning::Locked(lock) = &self.input.pinning else { return None };
+        let (Pinning::Locked(lock) | Pinning::Held(lock)) = &self.input.pinning else {
+            return None;
+        };
         let digest = lock.0.get(reference)?;
         Some(format!("{reference}@{digest}"))
     }

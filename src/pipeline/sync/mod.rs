@@ -74,6 +74,10 @@ pub trait Stages {
     /// Tells those who are told of deploys. What goes wrong there is reported, and fails nothing.
     async fn record(&mut self, receipt: &Receipt, cancel: &CancellationToken);
 
+    /// Waits for what may take longer than the stage that began it, after a deploy that came to
+    /// something. What goes wrong there is reported, and fails nothing.
+    async fn settle(&mut self);
+
     /// Lets go of what was lent, however the deploy ended.
     async fn release(&mut self);
 }

@@ -66,6 +66,9 @@ impl Deploy<'_> {
     pub async fn run(&self, stages: &mut impl Stages, resume: Resume) -> Ended {
         let mut receipt = Receipt::begin(self.plan, self.id.clone(), (self.now)());
         let outcome = self.stages(stages, resume, &mut receipt).await;
+        if outcome.is_ok() {
+            stages.settle().await;
+        }
         stages.release().await;
         receipt.ended = Some((self.now)());
         let failure = match outcome {
@@ -284,6 +287,7 @@ impl Deploy<'_> {
         receipt.git.clone_from(&last.git);
         receipt.dockerfile.clone_from(&last.dockerfile);
         receipt.llb_digest.clone_from(&last.llb_digest);
+        receipt.build.clone_from(&last.build);
         receipt.image.clone_from(&last.image);
         receipt.push.clone_from(&last.push);
         receipt.rollout.clone_from(&last.rollout);

@@ -82,6 +82,8 @@ impl Stages for Noted {
         drop(self.note("record", cancel).await);
     }
 
+    async fn settle(&mut self) {}
+
     async fn release(&mut self) {
         self.calls.push("release");
     }

@@ -11,16 +11,19 @@ use crate::{
     engine,
     event::{Event, Events, Stage, Warning},
     pipeline::{
-        self, Built, CacheDefault, Error, Inputs, login::Login, push::PushSettings,
-        remember::Memory,
+        self, Built, CacheDefault, CacheExports, Error, Inputs, login::Login, push::PushSettings,
+        remember::Memory, reproduce::recorded,
     },
     plan::{BuildPlan, Context, Output, OutputKind, SyncPlan},
     record::{self, FileDigest, History, ImageRecord, LayerRecord, ManifestRecord, Receipt},
     registry, why,
 };
+use futures::{FutureExt as _, future::LocalBoxFuture};
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
+    pin::pin,
     time::{Duration, Instant, SystemTime},
 };
 use tokio_util::sync::CancellationToken;
@@ -61,20 +64,61 @@ pub struct Real<'a> {
     pub(super) parts: Parts,
     connection: Option<(Connection, Duration)>,
     pub(super) target: Option<Target<'a>>,
+    caches: Caches,
+}
+
+/// Caches that are written while the deploy goes on.
+#[derive(Default)]
+struct Caches(Option<LocalBoxFuture<'static, ()>>);
+
+impl fmt::Debug for Caches {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Caches").field(&self.0.is_some()).finish()
+    }
+}
+
+impl Caches {
+    /// Begins to write `exports`.
+    fn begin(&mut self, exports: Option<CacheExports>) {
+        // Failures are told as warnings, and of an interrupt the deploy tells.
+        self.0 = exports.map(|exports| exports.write().map(drop).boxed_local());
+    }
+
+    /// Does `work`, and goes on with the caches meanwhile.
+    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        if let Some(writing) = &mut self.0 {
+            tokio::select! {
+                done = &mut work => return done,
+                () = writing => self.0 = None,
+            }
+        }
+        work.await
+    }
+
+    /// Waits for them.
+    async fn end(&mut self) {
+        if let Some(writing) = self.0.take() {
+            writing.await;
+        }
+    }
 }
 
 impl<'a> Real<'a> {
     /// The stages of `plan`, in these surroundings.
     pub fn new(plan: &'a SyncPlan, parts: Parts, cluster: ClusterParts) -> Self {
         let target = Target::new(plan, cluster, parts.events.clone());
-        Self { plan, parts, connection: None, target }
+        Self { plan, parts, connection: None, target, caches: Caches::default() }
     }
 
-    fn target(&mut self) -> Outcome<&mut Target<'a>> {
-        self.target.as_mut().ok_or_else(|| {
+    /// The workload, and the caches that are written meanwhile.
+    fn target(&mut self) -> Outcome<(&mut Target<'a>, &mut Caches)> {
+        let Self { target, caches, .. } = self;
+        let target = target.as_mut().ok_or_else(|| {
             let message = "there is no workload to roll out";
             Box::new(Diagnostic::new("INTERNAL", Exit::Internal, message))
-        })
+        })?;
+        Ok((target, caches))
     }
 
     /// Reaches the builder; once.
@@ -131,10 +175,11 @@ impl<'a> Real<'a> {
         plan: &BuildPlan,
         is_remembered: bool,
         cancel: &CancellationToken,
-    ) -> Outcome<Built> {
+    ) -> Outcome<(Built, Option<CacheExports>)> {
         let reached = self.connect(cancel).await?;
         let inputs = Inputs { is_remembered, ..self.inputs(reached, cancel) };
-        pipeline::build(plan, inputs).await.map_err(|error| Box::new(Diagnostic::from(error)))
+        let built = pipeline::build_image(plan, inputs).await;
+        built.map_err(|error| Box::new(Diagnostic::from(error)))
     }
 
     /// Keeps what the build that began at `began` did, step by step, for the page of the receipt. A
@@ -170,6 +215,8 @@ impl Stages for Real<'_> {
     async fn build(&mut self, receipt: &mut Receipt, cancel: &CancellationToken) -> Outcome<()> {
         receipt.dockerfile = dockerfile(&self.plan.build, &self.parts.directory);
         let mut plan = BuildPlan { push: false, ..self.plan.build.clone() };
+        // Other caches are written once there is an image that is deployed.
+        plan.cache_to.retain(|entry| entry.kind == "inline");
         // The image stays with the builder: what follows pushes exactly this one.
         plan.outputs.push(Output {
             kind: OutputKind::Image,
@@ -179,15 +226,17 @@ impl Stages for Real<'_> {
         let began = SystemTime::now();
         let built = self.solve(&plan, true, cancel).await;
         self.keep_build(receipt, began);
-        let built = built?;
+        let (built, _) = built?;
         receipt.llb_digest.clone_from(&built.build.llb_digest);
         receipt.image = image(&built);
+        receipt.build = recorded(self.plan, built.bases, &self.parts.directory);
         Ok(())
     }
 
     async fn push(&mut self, receipt: &mut Receipt, cancel: &CancellationToken) -> Outcome<()> {
         let plan = BuildPlan { push: true, ..self.plan.build.clone() };
-        let built = self.solve(&plan, false, cancel).await?;
+        let (built, caches) = self.solve(&plan, false, cancel).await?;
+        self.caches.begin(caches);
         let pushed = Receipt { image: image(&built), ..Receipt::default() };
         let (before, after) = (receipt.content(), pushed.content());
         if !before.is_empty() && !after.is_empty() && before != after {
@@ -214,19 +263,23 @@ impl Stages for Real<'_> {
         receipt: &mut Receipt,
         cancel: &CancellationToken,
     ) -> Outcome<bool> {
-        self.target()?.is_current(receipt, cancel).await
+        let (target, caches) = self.target()?;
+        caches.beside(target.is_current(receipt, cancel)).await
     }
 
     async fn rollout(&mut self, receipt: &mut Receipt, cancel: &CancellationToken) -> Outcome<()> {
-        self.target()?.rollout(receipt, cancel).await
+        let (target, caches) = self.target()?;
+        caches.beside(target.rollout(receipt, cancel)).await
     }
 
     async fn verify(&mut self, receipt: &mut Receipt, cancel: &CancellationToken) -> Outcome<()> {
-        self.target()?.verify(receipt, cancel).await
+        let (target, caches) = self.target()?;
+        caches.beside(target.verify(receipt, cancel)).await
     }
 
     async fn roll_back(&mut self, _: &mut Receipt, cancel: &CancellationToken) -> Outcome<()> {
-        self.target()?.roll_back(cancel).await
+        let (target, caches) = self.target()?;
+        caches.beside(target.roll_back(cancel)).await
     }
 
     async fn record(&mut self, receipt: &Receipt, cancel: &CancellationToken) {
@@ -263,7 +316,13 @@ impl Stages for Real<'_> {
         }
     }
 
+    async fn settle(&mut self) {
+        self.caches.end().await;
+    }
+
     async fn release(&mut self) {
+        // What is not written by now belongs to a deploy that came to nothing.
+        self.caches.begin(None);
         self.parts.login.release().await;
     }
 }

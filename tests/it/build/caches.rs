@@ -4,11 +4,13 @@ use super::{Builder, buildkitd, dockerd, graphdriver, unique};
 use crate::{
     bed,
     cli::{Place, Ran},
+    push::proxy::{Fault, Proxy},
 };
 use std::{
     io::{Read as _, Write as _},
     net::TcpListener,
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 /// A place whose step gives another result each time that it runs.
@@ -189,4 +191,133 @@ fn outside_of_github_its_cache_is_left_out_with_a_warning() {
     let place = place(&unique());
     let (_, ran) = drawn(&place, buildkitd(), &["--cache-from", "type=gha"]);
     assert!(ran.stderr.contains("GitHub Actions is left out"), "{}", ran.stderr);
+}
+
+/// Builds and pushes with `more` flags.
+fn pushed(place: &Place, builder: Builder, more: &[&str]) -> (String, Ran) {
+    let name = format!("{}/caches/image-{}", bed::registry(), unique());
+    let head = ["--builder", builder.address, "build", "--format", "json", "-q"];
+    let ran = place.run(&[&head[..], &["-t", &name, "--push"], more, &["."]].concat());
+    (name, ran)
+}
+
+/// The digest that a registry has under a name.
+fn digest(name: &str) -> String {
+    let reference = format!("docker://{name}");
+    let format = ["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &reference];
+    super::program("skopeo", &format).trim().to_owned()
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_costs_the_image_nothing_unless_it_is_to() {
+    let refuses = Proxy::start(bed::registry(), |asked| {
+        (asked.method != "GET" && asked.method != "HEAD").then_some(Fault::Status(403, 0))
+    });
+    for builder in [buildkitd(), dockerd()] {
+        let place = place(&unique());
+        let broken = format!("type=registry,ref={}/caches/{},mode=max", refuses.address, unique());
+        let good = format!("{}/caches/{}", bed::registry(), unique());
+        let export = ["--cache-to", &broken, "--cache-to", &good];
+        let (name, ran) = pushed(&place, builder, &export);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let json = ran.json();
+        assert_eq!(json["result"]["image"]["digest"], digest(&name).as_str());
+        let warnings = json["warnings"].as_array().unwrap();
+        let failed: Vec<&str> = warnings
+            .iter()
+            .filter(|warning| warning["code"] == "CACHE_EXPORT_FAILED")
+            .filter_map(|warning| warning["message"].as_str())
+            .collect();
+        assert_eq!(failed.len(), 1, "{json:#}");
+        assert!(failed[0].contains(&refuses.address), "{failed:?}");
+        // The other one was written all the same.
+        let (drawn_before, _) = drawn(&place, builder, &[]);
+        let elsewhere = if builder.docker_host.is_some() { buildkitd() } else { dockerd() };
+        assert_eq!(drawn(&place, elsewhere, &["--cache-from", &good]).0, drawn_before);
+
+        let strict = format!("{broken},ignore-error=false");
+        let (_, ran) = pushed(&place, builder, &["--cache-to", &strict]);
+        assert_eq!(ran.code, Some(11), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_cache_that_hangs_holds_a_build_up_for_its_deadline_and_what_is_cached_stays() {
+    let hangs = Proxy::start(bed::registry(), |asked| {
+        (asked.method != "GET" && asked.method != "HEAD").then_some(Fault::Hang)
+    });
+    let place = place(&unique());
+    let export = format!("type=registry,ref={}/caches/{}", hangs.address, unique());
+    let flags = ["--cache-to", &export, "--cache-deadline", "3s", "--no-cache"];
+    let began = Instant::now();
+    let (name, ran) = pushed(&place, buildkitd(), &flags);
+    let took = began.elapsed();
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let json = ran.json();
+    assert_eq!(json["result"]["image"]["digest"], digest(&name).as_str());
+    assert!(json["warnings"].to_string().contains("it took longer than 3 s"), "{json:#}");
+    assert!(!hangs.seen().is_empty(), "nothing was asked of the cache's registry");
+    assert!(took > Duration::from_secs(3) && took < Duration::from_mins(1), "{took:?}");
+}
+
+#[test]
+fn a_build_reads_several_caches_and_each_step_comes_from_the_one_that_has_it() {
+    let marks = [unique(), unique()];
+    let step = |mark: &str| format!("RUN echo {mark} && cat /proc/sys/kernel/random/uuid >/seen\n");
+    let base = bed::base_multi();
+    let names = [(); 2].map(|()| format!("{}/caches/{}", bed::registry(), unique()));
+    let place = Place::new();
+    let mut before = Vec::new();
+    for (mark, name) in marks.iter().zip(&names) {
+        place.write("Dockerfile", &format!("FROM {base}\n{}", step(mark)));
+        let export = format!("type=registry,ref={name},mode=max");
+        before.push(drawn(&place, buildkitd(), &["--cache-to", &export]).0);
+    }
+    place.write(
+        "Dockerfile",
+        &format!(
+            "FROM {base} AS a\n{}FROM {base} AS b\n{}FROM scratch\nCOPY --from=a /seen /a\n\
+             COPY --from=b /seen /seen\n",
+            step(&marks[0]),
+            step(&marks[1])
+        ),
+    );
+    let missing = format!("{}/caches/{}", bed::registry(), unique());
+    let import = ["--cache-from", &missing, "--cache-from", &names[0], "--cache-from", &names[1]];
+    let (second, _) = drawn(&place, dockerd(), &import);
+    let first = std::fs::read_to_string(place.work().join("out/a")).unwrap();
+    assert_eq!([first, second], before[..]);
+}
+
+#[test]
+fn a_cache_serves_a_checkout_in_another_directory_at_another_time_and_with_pins_under_another_umask()
+ {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (mark, name) = (unique(), format!("{}/caches/{}", bed::registry(), unique()));
+    let checkout = |mode: u32, time: &str| {
+        let place = Place::new();
+        let step = "RUN cat /src/f && cat /proc/sys/kernel/random/uuid >/seen";
+        place.write("Dockerfile", &format!("FROM {}\nCOPY src /src\n{step}\n", bed::base_multi()));
+        place.write("src/f", &mark);
+        let file = place.work().join("src/f");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let touched = std::process::Command::new("touch").args(["-d", time]).arg(&file).status();
+        assert!(touched.unwrap().success());
+        place
+    };
+    let export = format!("type=registry,ref={name},mode=max");
+    let (first, _) = drawn(&checkout(0o644, "@1000000000"), buildkitd(), &["--cache-to", &export]);
+    let import = ["--cache-from", &name];
+    assert_eq!(drawn(&checkout(0o644, "@1700000000"), dockerd(), &import).0, first);
+    // The umask is a part of a file unless it is taken out; that a step ran for that is said.
+    let other = checkout(0o664, "@1000000000");
+    assert_ne!(drawn(&other, buildkitd(), &[]).0, first);
+    let pinned = ["--reproducible"];
+    let lock = ["--builder", buildkitd().address, "lock", "-q", "."];
+    let drawn_pinned = |mode| {
+        let place = checkout(mode, "@1000000000");
+        assert_eq!(place.run(&lock).code, Some(0));
+        drawn(&place, buildkitd(), &pinned).0
+    };
+    assert_eq!(drawn_pinned(0o600), drawn_pinned(0o664));
 }

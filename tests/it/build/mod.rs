@@ -20,8 +20,12 @@ use crate::{
     cli::{Place, Ran},
 };
 use std::{
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -97,18 +101,25 @@ pub fn build_from(place: &Place, builder: Builder, more: &[&str], stdin: &[u8]) 
     ran
 }
 
-/// `docker buildx build` for arm64 on the Docker `builder`, in the same place; its stderr.
+/// `docker buildx build` for arm64 on `builder`, in the same place; its stderr.
 pub fn buildx(place: &Place, builder: Builder, more: &[&str]) -> String {
-    let output = Command::new(bed::program("docker-buildx"))
-        .args(["build", "--platform", "linux/arm64", "--progress", "plain"])
-        .args(more)
-        .current_dir(place.work())
-        .env_clear()
-        .env("DOCKER_HOST", builder.docker_host.expect("a Docker"))
-        .env("HOME", place.work().join("../home"))
-        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-        .output()
-        .unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(bed::program("docker-buildx"));
+        command.args(arguments).current_dir(place.work()).env_clear();
+        command.env("HOME", place.work().join("../home"));
+        command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
+        if let Some(host) = builder.docker_host {
+            command.env("DOCKER_HOST", host);
+        }
+        command.output().unwrap()
+    };
+    let mut arguments = vec!["build", "--platform", "linux/arm64", "--progress", "plain"];
+    if builder.docker_host.is_none() {
+        // It may be known there already.
+        run(&["create", "--name", "bed", "--driver", "remote", builder.address]);
+        arguments.extend(["--builder", "bed"]);
+    }
+    let output = run(&[&arguments[..], more].concat());
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{more:?}: {text}");
     text
@@ -134,4 +145,17 @@ pub fn http_get(host: &str, path: &str) -> String {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.contains(" 200 "), "{path}: {head}");
     body.to_owned()
+}
+
+/// The generated workspace; made once.
+pub fn workspace() -> PathBuf {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let directory = root.join("target/tmp/workspace");
+        let mut generate = Command::new(root.join("tests/fixtures/generate.sh"));
+        assert!(generate.arg("workspace").arg(&directory).status().unwrap().success());
+        directory
+    })
+    .clone()
 }

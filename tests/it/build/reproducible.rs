@@ -1,6 +1,6 @@
 //! `--reproducible`: one digest, whoever builds it where and when.
 
-use super::{Builder, buildkitd, dockerd, graphdriver, unique};
+use super::{Builder, buildkitd, dockerd, graphdriver, unique, workspace};
 use crate::{bed, cli::Place};
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
@@ -135,4 +135,110 @@ fn a_changed_file_is_seen_though_its_time_is_pinned() {
 fn touch(path: &Path) {
     let touched = Command::new("touch").args(["-d", "@1700000000"]).arg(path).status().unwrap();
     assert!(touched.success());
+}
+
+/// A checkout of `source` as it lies after `cp` under `umask`.
+fn copied(source: &Path, umask: u32) -> Place {
+    let place = Place::new();
+    let command = format!("umask {umask:04o} && cp -r \"$0\"/. \"$1\"");
+    let status = Command::new("sh").args(["-c", &command]).arg(source).arg(place.work()).status();
+    assert!(status.unwrap().success());
+    place
+}
+
+/// Builds the project in `source` in two directories that were written under different umasks, on two
+/// kinds of builders, under two umasks and two clocks: eight builds of the sixteen, such that any
+/// three of the four meet in every way. None takes a step's result from another one.
+fn one_digest(source: &Path, more: &[&str]) {
+    let base = bed::base_arm64();
+    let argument = format!("BASE={base}");
+    let lock = {
+        let place = copied(source, 0o022);
+        lock(&place, &["--build-arg", &argument, "--platform", "linux/arm64"])
+    };
+    let mut digests = Vec::new();
+    let places = [0o022, 0o077].map(|umask| {
+        let place = copied(source, umask);
+        place.write("bk-sync.lock", &lock);
+        place
+    });
+    for number in 0..8_usize {
+        let [of_builder, of_umask, of_clock] = [0, 1, 2].map(|bit| number >> bit & 1);
+        let place = &places[of_builder ^ of_umask ^ of_clock];
+        let builder = [buildkitd(), dockerd()][of_builder];
+        let (umask, clock) = ([0o022, 0o077][of_umask], ["+0", "+400d"][of_clock]);
+        let tag = format!("{}/reproducible/{}", bed::registry(), unique());
+        let build = ["build", "-q", "--platform", "linux/arm64", "--build-arg", &argument];
+        let flags = ["--reproducible", "--no-cache", "-t", &tag, "--push"];
+        let head = ["--builder", builder.address];
+        let bare = place.command(&[&head[..], &build, &flags, more, &["."]].concat());
+        let script = format!("umask {umask:04o} && exec \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, "sh", &bed::program("faketime"), clock]);
+        command.arg(bare.get_program()).args(bare.get_args()).current_dir(place.work());
+        command.env_clear();
+        command.envs(bare.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let ran = place.ran(&command.output().unwrap());
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let digest = ran.stdout.trim().rsplit_once('@').unwrap().1.to_owned();
+        digests.push((builder.address, place.work(), umask, clock, digest));
+    }
+    let first = digests[0].4.clone();
+    assert!(digests.iter().all(|(.., digest)| *digest == first), "{digests:#?}");
+}
+
+#[test]
+fn the_demo_is_one_digest_on_two_builders_in_two_directories_under_two_umasks_and_clocks() {
+    let key = Place::new();
+    key.write("key", "a key");
+    let secret = format!("id=signing_key,src={}", key.work().join("key").display());
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/demo");
+    one_digest(&demo, &["--secret", &secret, "--build-arg", "VERSION=1"]);
+}
+
+#[test]
+fn a_workspace_is_one_digest_on_two_builders_in_two_directories_under_two_umasks_and_clocks() {
+    one_digest(&workspace(), &[]);
+}
+
+/// The layers of an image that is built and pushed, and what the build says of itself.
+fn layers(place: &Place, builder: Builder, more: &[&str]) -> (Vec<String>, serde_json::Value) {
+    let tag = format!("{}/reproducible/{}", bed::registry(), unique());
+    let head = ["--builder", builder.address, "build", "-q", "--format", "json", "-t", &tag];
+    let ran = place.run(&[&head[..], more, &["--push", "."]].concat());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let result = ran.json()["result"].take();
+    let manifest = &result["image"]["manifests"][0];
+    let layers = manifest["layers"].as_array().unwrap().iter();
+    let digests = layers.map(|layer| layer["digest"].as_str().unwrap().to_owned()).collect();
+    (digests, result)
+}
+
+#[test]
+fn layers_that_no_commit_touched_keep_their_digests() {
+    let base = format!("{}/reproducible/base-{}", bed::registry(), unique());
+    publish(&base, "one");
+    let place = checkout(&base, 0o022);
+    lock(&place, &[]);
+    let reproducible = &["--reproducible"][..];
+    let (before, _) = layers(&place, buildkitd(), reproducible);
+    place.write("text/b", "text b of another commit");
+    touch(&place.work().join("text/a"));
+    let (after, built) = layers(&place, buildkitd(), reproducible);
+    let changed = |one: &[String], other: &[String]| -> Vec<usize> {
+        assert_eq!(one.len(), other.len());
+        (0..one.len()).filter(|at| one[*at] != other[*at]).map(|at| at + 1).collect()
+    };
+    // `COPY text/` is the last of them. What is made of all files is made again, and comes out the same.
+    assert_eq!(changed(&before, &after), [before.len()], "{before:#?} {after:#?}");
+    assert!(built["build"]["cached"].as_u64() > Some(0), "{built:#}");
+    let (elsewhere, _) = layers(&place, dockerd(), reproducible);
+    assert_eq!(elsewhere, after);
+
+    // Without pins as well, as long as one builder's cache knows them: a step that ran anew and made the
+    // same changes nothing above it.
+    let (before, _) = layers(&place, buildkitd(), &[]);
+    place.write("text/b", "text b of a third one");
+    let (after, _) = layers(&place, buildkitd(), &[]);
+    assert_eq!(changed(&before, &after), [before.len()]);
 }

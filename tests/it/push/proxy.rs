@@ -42,6 +42,8 @@ pub enum Fault {
     Location(String),
     /// Nothing goes wrong, but a header of the answer is this.
     Header(&'static str, String),
+    /// No answer ever comes.
+    Hang,
 }
 
 /// A request as a plan sees it.
@@ -276,6 +278,7 @@ impl Inner {
             Ok(response.body(full("{\"errors\":[]}")).unwrap())
         };
         match &fault {
+            Some(Fault::Hang) => std::future::pending::<()>().await,
             Some(Fault::StatusWith(status, headers)) => return refuse(*status, headers),
             Some(Fault::Status(status, after)) => {
                 let mut left = *after;

@@ -8,6 +8,7 @@ mod init;
 mod interrupt;
 mod plan;
 mod preflight;
+mod reproduce;
 mod seed;
 mod whole;
 

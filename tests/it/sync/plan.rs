@@ -200,6 +200,7 @@ fn a_plan_says_what_would_happen_and_who_chose_each_value() {
     build.target                app  (--target)
     build.cache.from            []  (default)
     build.cache.to              []  (default)
+    build.cache.deadline        300s  (default)
     image.tags                  ["r.example/app:SHORT"]  (bk-sync.toml:5)
     image.dirty                 refuse  (default)
     rollout.workload            deployment/app  (bk-sync.toml:7)

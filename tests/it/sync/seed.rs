@@ -5,6 +5,7 @@ use super::{Project, repository};
 use crate::{
     bed,
     command::{Said, run, unique, write_files},
+    push::proxy::{Fault, Proxy},
     verify::stand_in::{Inngest, serve},
 };
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     process::{Command, Stdio},
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 pub(super) const WORKLOAD: &str = "system-bus-worker";
@@ -397,4 +399,30 @@ fn init_finds_the_workload_and_doctor_looks_at_it() {
     assert_eq!(found("rollout")["state"], "ok");
     // The seed deploys tags; what runs under one can change.
     assert_eq!(found("pinned")["state"], "warning");
+}
+
+#[test]
+fn caches_are_written_beside_the_rollout_and_hold_up_nothing_but_the_end() {
+    let hangs = Proxy::start(bed::registry(), |asked| {
+        (asked.method != "GET" && asked.method != "HEAD").then_some(Fault::Hang)
+    });
+    let cache = format!("type=registry,ref={}/{}", hangs.address, unique("cache"));
+    let more = format!("[build.cache]\nto = [\"{cache}\"]\ndeadline = \"12s\"\n");
+    let seed = Seed::new(&more, &json!({}));
+    let began = Instant::now();
+    let envelope = seed.json(&["sync"], 0);
+    let took = began.elapsed();
+    let receipt = &envelope["result"];
+    assert_eq!(receipt["outcome"], "done", "{envelope:#}");
+    assert!(seed.image().ends_with(receipt["image"]["digest"].as_str().unwrap()));
+    let codes: Vec<&Value> =
+        envelope["warnings"].as_array().unwrap().iter().map(|warning| &warning["code"]).collect();
+    assert_eq!(codes, ["CACHE_EXPORT_FAILED"], "{envelope:#}");
+    assert!(!hangs.seen().is_empty(), "nothing was asked of the cache's registry");
+    // The rollout began while the cache hung, and not after it.
+    let time = |stage: &str| -> jiff::Timestamp {
+        receipt["stages"][stage]["started"].as_str().unwrap().parse().unwrap()
+    };
+    let wait = time("rollout").duration_since(time("push")).as_secs();
+    assert!(wait < 12 && took > Duration::from_secs(12), "{wait} s, {took:?}: {receipt:#}");
 }
