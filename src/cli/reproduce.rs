@@ -84,7 +84,7 @@ impl ReproduceArguments {
 
         // The image is read from where it was pushed, with the rights that pushed it.
         let named = BuildPlan { tags: vec![recorded.reference.name()], push: true, ..plan.clone() };
-        let push = push::settings(&named, push::DEFAULTS, environment)?;
+        let push = push::settings(&named, push::DEFAULTS, config, environment)?;
         let (chain, warnings) = credentials::chain(&named, config, environment)?;
         let builder = builder(surroundings, now.as_ref());
         let work = async |events: Events, cancel: CancellationToken| {

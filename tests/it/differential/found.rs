@@ -155,9 +155,12 @@ pub fn warnings(ours: &[Warning], theirs: &[VertexWarning], is_cut: bool) -> Vec
         })
         .collect();
     let (mut here, mut there) = (here, there);
-    // Two that belong to one instruction come in any order there.
+    // Two that belong to one instruction come in any order there, and one may come twice: who asks for
+    // the status while a build runs gets what was told before, and what is told just then.
     here.sort();
+    here.dedup();
     there.sort();
+    there.dedup();
     let mut rest = here.iter();
     let equal =
         if is_cut { there.iter().all(|one| rest.any(|other| other == one)) } else { here == there };
@@ -199,7 +202,9 @@ pub fn checks(ours: &Checked, theirs: &Value, own_words: bool) -> Vec<String> {
     let other = &theirs["buildError"]["message"];
     let equal = match (error.as_str(), other.as_str()) {
         (Some(ours), Some(theirs)) => {
-            own_words || without_suggestion(theirs).ends_with(without_suggestion(ours))
+            let (theirs, ours) = (without_suggestion(theirs), without_suggestion(ours));
+            // A check there sometimes tells the innermost cause alone.
+            own_words || theirs.ends_with(ours) || ours.ends_with(&format!(": {theirs}"))
         }
         (ours, theirs) => ours == theirs,
     };
