@@ -1,5 +1,6 @@
 //! `build`.
 
+mod images;
 mod reproducible;
 mod variables;
 
@@ -43,7 +44,7 @@ const MAX_SECRET: u64 = 500 * 1024;
 ///
 /// The context is a directory, `-` (a tar archive or a bare Dockerfile on stdin), a git URL, or the
 /// http(s) URL of an archive. Without one it is the context of bk-sync.toml, else `.`.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(super) struct BuildArguments {
     /// Where the files of the build come from
     #[arg(value_name = "CONTEXT")]
@@ -51,6 +52,9 @@ pub(super) struct BuildArguments {
     /// The Dockerfile: a path, `-` for stdin, or an http(s) URL [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     file: Option<String>,
+    /// Of several images in bk-sync.toml the one with this id [default: all that have a name]
+    #[arg(hide_short_help = true, long = "image", id = "image_id", value_name = "ID")]
+    images: Vec<String>,
     /// A reference for the image: `[REGISTRY/]REPOSITORY[:TAG]`
     #[arg(short, long = "tag", value_name = "REF")]
     tags: Vec<String>,
@@ -339,8 +343,23 @@ impl BuildArguments {
         if self.check { Call::Check } else { self.call }
     }
 
-    /// The plan that the arguments, the config file and the environment make together.
+    /// The plan that the arguments, the config file and the environment make together; of one image,
+    /// where the file has several.
     pub(super) fn request(
+        self,
+        global: &GlobalArguments,
+        config: Option<&Config>,
+        surroundings: Surroundings<'_>,
+    ) -> Result<Request, Box<Diagnostic>> {
+        let chosen = images::one(&self.images, config)?;
+        let linked = images::Linking { arguments: &self, global, file: config, surroundings };
+        let linked = linked.of(chosen.as_ref().or(config))?;
+        let mut request = self.of_one(global, chosen.as_ref().or(config), surroundings)?;
+        request.plan.linked = linked;
+        Ok(request)
+    }
+
+    fn of_one(
         self,
         global: &GlobalArguments,
         config: Option<&Config>,
@@ -397,7 +416,8 @@ impl BuildArguments {
             target: settings.target.value,
             platforms: deduplicated(settings.platforms.value),
             args: settings.args.into_iter().map(|(name, setting)| (name, setting.value)).collect(),
-            named_contexts: self.named_contexts()?,
+            named_contexts: self.named_contexts(&settings.contexts)?,
+            linked: BTreeMap::new(),
             labels: values::key_values(&self.labels, |_| Some(String::new()))
                 .map_err(|error| refused("--label", error))?,
             annotations: each("--annotation", &self.annotations, values::annotation)?,
@@ -518,9 +538,17 @@ impl BuildArguments {
         }
     }
 
-    fn named_contexts(&self) -> Result<Vec<NamedContext>, Box<Diagnostic>> {
+    fn named_contexts(
+        &self,
+        configured: &BTreeMap<String, Setting<String>>,
+    ) -> Result<Vec<NamedContext>, Box<Diagnostic>> {
         let mut contexts: Vec<NamedContext> = Vec::new();
-        for context in each("--build-context", &self.build_contexts, values::build_context)? {
+        let configured = configured.iter().map(|(name, setting)| NamedContext {
+            name: name.clone(),
+            value: setting.value.clone(),
+        });
+        let given = each("--build-context", &self.build_contexts, values::build_context)?;
+        for context in configured.chain(given) {
             let is_url = context.value.contains("://") || context.value.starts_with("target:");
             let known = is_url
                 || Context::classify(&context.value, |path| Path::new(path).is_dir())

@@ -16,6 +16,7 @@ mod execute;
 mod explain;
 mod failure;
 mod history;
+mod images;
 mod imagined;
 mod init;
 mod llb;

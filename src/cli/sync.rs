@@ -215,9 +215,13 @@ impl DeployArguments {
             OnFailureChoice::Rollback => OnFailure::Rollback,
             OnFailureChoice::Keep => OnFailure::Keep,
         };
+        let file = config.clone();
+        if let Some(chosen) = self.build.chosen(&config)? {
+            config = chosen;
+        }
         let within =
             build::Surroundings { environment, stdout_is_terminal: false, stdout_is_json: false };
-        let request = self.build.request(global, Some(&config), within)?;
+        let request = self.build.request(global, Some(&file), within)?;
         refuse(&request.plan)?;
         let mut build = BuildPlan { push: true, ..request.plan.clone() };
         // An attestation names the moment of its build: with one, nothing is ever unchanged. The

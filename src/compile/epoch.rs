@@ -74,7 +74,7 @@ impl Target<'_> {
         let Some(question) = question else { return Ok(None) };
         match self.ask(Question::SourceTime(question))? {
             Answer::Time(time) => Ok(time),
-            Answer::File(_) | Answer::Image(_) => Ok(None),
+            Answer::File(_) | Answer::Image(_) | Answer::Input(_) => Ok(None),
         }
     }
 

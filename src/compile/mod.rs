@@ -61,7 +61,8 @@ pub use git_ref::GitQueryError;
 pub use options::{OptionError, ULIMITS};
 pub use os_path::PathError;
 pub use question::{
-    Answer, IgnoreFileQuestion, ImageAnswer, ImageQuestion, LayoutStore, Question, SourceQuestion,
+    Answer, IgnoreFileQuestion, ImageAnswer, ImageQuestion, InputAnswer, InputQuestion,
+    LayoutStore, Question, SourceQuestion,
 };
 pub use request::{Builder, IgnoreFileText, Request, WebContext};
 

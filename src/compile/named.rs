@@ -3,12 +3,18 @@
 use super::context::session_of;
 use super::error::{CompileError, Fault};
 use super::git_ref::{GitRef, NoGitRef};
-use super::question::{Answer, IgnoreFileQuestion, ImageQuestion, LayoutStore, Question};
+use super::question::{
+    Answer, IgnoreFileQuestion, ImageQuestion, InputQuestion, LayoutStore, Question,
+};
 use super::target::{Stop, Target};
 use crate::ignorefile::IgnoreFile;
 use crate::image::config::ImageConfig;
 use crate::image::reference::Reference;
-use crate::llb::{Constraints, Http, Image, Later, Local, OciLayout, Output, Platform, State};
+use crate::llb::{
+    Constraints, Definition, Http, Image, Later, Local, OciLayout, Output, Platform, State,
+};
+use crate::proto::pb;
+use prost::Message as _;
 
 /// What a build gave for a name.
 #[derive(Clone, Debug)]
@@ -104,6 +110,7 @@ impl Target<'_> {
         let rest = rest.strip_prefix("//").unwrap_or(rest);
         match kind {
             "docker-image" => self.load_image(named, rest),
+            "input" => self.load_input(named, rest),
             "oci-layout" => self.load_layout(named, rest),
             "local" => {
                 let local = value.split_once(':').map_or("", |(_, local)| local);
@@ -152,6 +159,22 @@ impl Target<'_> {
         Ok(with_config(state, config))
     }
 
+    /// What another build makes, as its graph: the builder runs what is in both once.
+    fn load_input(&mut self, named: &NamedContext, name: &str) -> Result<LoadedContext, Stop> {
+        let platform = named.platform.clone().unwrap_or_else(|| self.platforms.target.clone());
+        let question = InputQuestion { name: name.to_owned(), platform: Some(platform) };
+        let Answer::Input(input) = self.ask(Question::Input(question))? else {
+            return Err(CompileError::new(Fault::Lookup("the answer is no graph".into())).into());
+        };
+        let unreadable = |error: &dyn std::fmt::Display| Fault::Lookup(error.to_string());
+        let graph = pb::Definition::decode(input.definition.as_slice())
+            .map_err(|error| unreadable(&error))?;
+        let graph = Definition::from_pb(graph).map_err(|error| unreadable(&error))?;
+        let config = ImageConfig::parse(&input.config)
+            .map_err(|error| Fault::ImageConfig(error.to_string()))?;
+        Ok(with_config(State::from_definition(graph), config))
+    }
+
     fn load_layout(&mut self, named: &NamedContext, text: &str) -> Result<LoadedContext, Stop> {
         let wrong = |problem: String| Fault::Layout { text: text.into(), problem };
         let layout = Reference::parse_exact(text).map_err(|error| wrong(error.to_string()))?;
@@ -187,7 +210,7 @@ impl Target<'_> {
         };
         let content = match self.ask(Question::IgnoreFile(question))? {
             Answer::File(content) => content.unwrap_or_default(),
-            Answer::Image(_) | Answer::Time(_) => Vec::new(),
+            Answer::Image(_) | Answer::Input(_) | Answer::Time(_) => Vec::new(),
         };
         let exclude = IgnoreFile::parse(&content)
             .map_err(|error| Fault::IgnoreFile {
@@ -218,7 +241,7 @@ impl Target<'_> {
                     .map_err(|error| Fault::ImageConfig(error.to_string()))?;
                 Ok((image.reference, config))
             }
-            Answer::File(_) | Answer::Time(_) => {
+            Answer::File(_) | Answer::Input(_) | Answer::Time(_) => {
                 Err(CompileError::new(Fault::Lookup("the builder's answer is no image".into()))
                     .into())
             }

@@ -11,6 +11,8 @@ pub enum Question {
     Image(ImageQuestion),
     /// The ignore file of a named context; the answer is [`Answer::File`].
     IgnoreFile(IgnoreFileQuestion),
+    /// What another build of ours makes; the answer is [`Answer::Input`].
+    Input(InputQuestion),
     /// The time of a source: of a git commit its committer's, of a file of the web the
     /// `Last-Modified` or, of an archive without one, its newest regular file's. The answer is
     /// [`Answer::Time`].
@@ -59,6 +61,15 @@ impl IgnoreFileQuestion {
     }
 }
 
+/// A build whose result another one is made of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InputQuestion {
+    /// Its name among the inputs.
+    pub name: String,
+    /// The platform that it is wanted for.
+    pub platform: Option<Platform>,
+}
+
 /// A source to look up.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SourceQuestion {
@@ -75,10 +86,21 @@ pub struct SourceQuestion {
 pub enum Answer {
     /// An image.
     Image(ImageAnswer),
+    /// A graph.
+    Input(InputAnswer),
     /// The content of a file; none where there is no such file.
     File(Option<Vec<u8>>),
     /// Seconds since 1970; none where the source has no time.
     Time(Option<i64>),
+}
+
+/// What another build makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputAnswer {
+    /// Its graph, as it travels.
+    pub definition: Vec<u8>,
+    /// Its image config, as JSON.
+    pub config: Vec<u8>,
 }
 
 /// What is known of an image.

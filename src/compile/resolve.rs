@@ -204,7 +204,7 @@ impl Target<'_> {
         });
         match self.ask(question) {
             Ok(Answer::Image(answer)) => Ok(answer),
-            Ok(Answer::File(_) | Answer::Time(_)) => {
+            Ok(Answer::File(_) | Answer::Input(_) | Answer::Time(_)) => {
                 let text = "the builder's answer is no image".into();
                 Err(CompileError::new(Fault::BaseImage { name: written.into(), text }).into())
             }

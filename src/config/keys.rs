@@ -26,6 +26,8 @@ enum Kind {
     Lease,
     /// Tables by name.
     Named(&'static [Key]),
+    /// A table of the first keys, or a list of tables of the second.
+    OneOrSeveral(&'static [Key], &'static [Key]),
     /// A whole number in this range.
     Number(u16, u16),
     /// A table.
@@ -55,6 +57,29 @@ const DEADLINES: &[Key] = &[
     key("record", Kind::Time, "How long telling of the deploy may take."),
 ];
 
+const NAME: Key = key("name", Kind::Text, "The repository, such as `ghcr.io/me/app`.");
+const TAGS: Key = key("tags", Kind::Texts, "Tags, such as `{git.sha}` and `latest`.");
+const DIRTY: Key = key(
+    "dirty",
+    Kind::Choice(&["refuse", "suffix", "allow"]),
+    "What becomes of changes that are not committed.",
+);
+
+const IMAGE: &[Key] = &[NAME, TAGS, DIRTY];
+
+const IMAGES: &[Key] = &[
+    key("id", Kind::Text, "What `--image` and `target:ID` call it [the last part of its name]."),
+    NAME,
+    TAGS,
+    DIRTY,
+    key("context", Kind::Text, "Its context, where it is not that of `[build]`."),
+    key("file", Kind::Text, "Its Dockerfile, where it is not that of `[build]`."),
+    key("platforms", Kind::Texts, "Its platforms, where they are not those of `[build]`."),
+    key("target", Kind::Text, "Its stage."),
+    key("args", Kind::TextMap, "Build arguments, over those of `[build]`."),
+    key("contexts", Kind::TextMap, "Contexts beside it; `target:ID` is what another image makes."),
+];
+
 const KEYS: &[Key] = &[
     key(
         "build",
@@ -65,6 +90,7 @@ const KEYS: &[Key] = &[
             key("platforms", Kind::Texts, "Platforms, such as `linux/arm64`."),
             key("target", Kind::Text, "The stage to build; the last one where it is empty."),
             key("args", Kind::TextMap, "Build arguments."),
+            key("contexts", Kind::TextMap, "Contexts beside it, as `--build-context` takes them."),
             key(
                 "cache",
                 Kind::Table(&[
@@ -81,19 +107,7 @@ const KEYS: &[Key] = &[
         ]),
         "What is built, and where.",
     ),
-    key(
-        "image",
-        Kind::Table(&[
-            key("name", Kind::Text, "The repository, such as `ghcr.io/me/app`."),
-            key("tags", Kind::Texts, "Tags, such as `{git.sha}` and `latest`."),
-            key(
-                "dirty",
-                Kind::Choice(&["refuse", "suffix", "allow"]),
-                "What becomes of changes that are not committed.",
-            ),
-        ]),
-        "What the image is called.",
-    ),
+    key("image", Kind::OneOrSeveral(IMAGE, IMAGES), "What the image is called; or several images."),
     key(
         "registry",
         Kind::Named(&[
@@ -316,6 +330,10 @@ fn value(kind: &Kind) -> Value {
         Kind::Number(least, most) => {
             json!({ "type": "integer", "minimum": least, "maximum": most })
         }
+        Kind::OneOrSeveral(one, several) => json!({ "oneOf": [
+            table(one),
+            { "type": "array", "items": table(several) },
+        ] }),
         Kind::Table(keys) => table(keys),
         Kind::Tables(keys) => json!({ "type": "array", "items": table(keys) }),
         Kind::Text => json!({ "type": "string" }),
@@ -361,6 +379,10 @@ mod tests {
             match key.kind {
                 Kind::Table(keys) => compare(&format!("{}[{below}]", parent(header)), &below, keys),
                 Kind::Tables(keys) => compare(&format!("[[{below}]]"), &below, keys),
+                Kind::OneOrSeveral(one, several) => {
+                    compare(&format!("[{below}]"), &below, one);
+                    compare(&format!("[[{below}]]"), &below, several);
+                }
                 Kind::Named(keys) => {
                     compare(&format!("[{below}.\"h\"]"), &format!("{below}.\"h\""), keys);
                 }

@@ -6,6 +6,7 @@
 mod deploy;
 mod draft;
 mod git;
+mod images;
 mod keys;
 mod schema;
 mod settings;
@@ -18,6 +19,7 @@ mod verify;
 pub use deploy::{DeploySection, HookSection, HttpSink, RECORD_FACTS, RecordSection};
 pub use draft::{Draft, Drafted, FoundWorkload};
 pub use git::{Git, GitError};
+pub use images::ImageTarget;
 pub use keys::json_schema;
 pub use schema::{
     BuildSection, CredentialSource, Dirty, ImageSection, LeaseSource, OnFailure, ReachSection,
@@ -173,9 +175,12 @@ impl Config {
         }
     }
 
-    /// Puts a flag's word over what `[image] dirty` says.
+    /// Puts a flag's word over what `[image] dirty` says, of every image.
     pub fn override_dirty(&mut self, dirty: Dirty) {
-        self.sections.image.dirty = Some(Located { value: dirty, span: 0..0 });
+        let several = self.sections.images.iter_mut().map(|one| &mut one.image);
+        for image in several.chain([&mut self.sections.image]) {
+            image.dirty = Some(Located { value: dirty, span: 0..0 });
+        }
     }
 
     /// The checkout that the file is in. Its commit is the same for all who ask here.

@@ -1,8 +1,8 @@
 //! The whole of `bk-sync.toml`, as typed sections whose values know their place in the file.
 
 use super::{
-    DeploySection, HookSection, Located, Problem, RecordSection, VerifySection, table::Table,
-    template::Template,
+    DeploySection, HookSection, ImageTarget, Located, Problem, RecordSection, VerifySection,
+    images, table::Table, template::Template,
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,6 +13,8 @@ pub struct Sections {
     pub build: BuildSection,
     /// `[image]`.
     pub image: ImageSection,
+    /// `[[image]]`, in the order of the file, where there are several.
+    pub images: Vec<ImageTarget>,
     /// `[registry.HOST]`, by host.
     pub registries: BTreeMap<String, RegistrySection>,
     /// `[rollout]`.
@@ -42,6 +44,8 @@ pub struct BuildSection {
     pub target: Option<Template>,
     /// Build arguments.
     pub args: BTreeMap<String, Template>,
+    /// Contexts beside the main one, as `--build-context` takes them.
+    pub contexts: BTreeMap<String, Template>,
     /// `[build.cache] from`, as `--cache-from` takes it.
     pub cache_from: Option<Vec<Template>>,
     /// `[build.cache] to`, as `--cache-to` takes it.
@@ -167,7 +171,12 @@ impl Sections {
         if let Some(table) = document.table("build", problems) {
             sections.build = build(table, problems);
         }
-        if let Some(table) = document.table("image", problems) {
+        if document.is_array("image") {
+            for table in document.array("image", problems) {
+                sections.images.extend(ImageTarget::read(table, problems));
+            }
+            images::check(&sections.images, problems);
+        } else if let Some(table) = document.table("image", problems) {
             sections.image = image(table, problems);
         }
         if let Some(table) = document.table("registry", problems) {
@@ -243,13 +252,16 @@ fn build(mut table: Table<'_>, problems: &mut Vec<Problem>) -> BuildSection {
         platforms: templates(&mut table, "platforms", problems),
         target: template(&mut table, "target", problems).filter(|target| !target.is_empty()),
         args: BTreeMap::new(),
+        contexts: BTreeMap::new(),
         cache_from: None,
         cache_to: None,
         cache_deadline: None,
     };
-    for (name, text) in table.string_map("args", problems) {
-        if let Some(template) = Template::parse(text, problems) {
-            section.args.insert(name, template);
+    for (key, place) in [("args", &mut section.args), ("contexts", &mut section.contexts)] {
+        for (name, text) in table.string_map(key, problems) {
+            if let Some(template) = Template::parse(text, problems) {
+                place.insert(name, template);
+            }
         }
     }
     if let Some(mut cache) = table.table("cache", problems) {
@@ -262,7 +274,8 @@ fn build(mut table: Table<'_>, problems: &mut Vec<Problem>) -> BuildSection {
     section
 }
 
-fn image(mut table: Table<'_>, problems: &mut Vec<Problem>) -> ImageSection {
+/// What an image is called; no key of the table is left.
+pub(super) fn image(mut table: Table<'_>, problems: &mut Vec<Problem>) -> ImageSection {
     let known = [("refuse", Dirty::Refuse), ("suffix", Dirty::Suffix), ("allow", Dirty::Allow)];
     let section = ImageSection {
         name: template(&mut table, "name", problems),

@@ -94,6 +94,8 @@ pub struct BuildSettings {
     pub target: Setting<Option<String>>,
     /// Build arguments, each with its own origin.
     pub args: BTreeMap<String, Setting<String>>,
+    /// Contexts beside the main one that the file names.
+    pub contexts: BTreeMap<String, Setting<String>>,
     /// References for the image.
     pub tags: Setting<Vec<String>>,
     /// Caches to read.
@@ -203,6 +205,13 @@ impl BuildSettings {
             }
         }
         args.extend(flag_args(overrides.args));
+        let mut contexts = BTreeMap::new();
+        for (name, template) in &section.contexts {
+            let text = filler.fill(template)?;
+            let is_here = !text.contains("://") && !text.starts_with("target:");
+            let value = if is_here { rooted(config.directory(), &text) } else { text };
+            contexts.insert(name.clone(), Setting { value, origin: filler.origin(template) });
+        }
         let tags = match flag(Some(overrides.tags).filter(|tags| !tags.is_empty()), "--tag") {
             Some(flag) => flag,
             None => filler.tags()?,
@@ -220,6 +229,7 @@ impl BuildSettings {
             platforms,
             target,
             args,
+            contexts,
             tags,
             cache_from,
             cache_to,
@@ -243,6 +253,7 @@ impl BuildSettings {
             platforms: list(overrides.platforms, "--platform"),
             target: one(overrides.target, "--target"),
             args: flag_args(overrides.args).collect(),
+            contexts: BTreeMap::new(),
             tags: list(overrides.tags, "--tag"),
             cache_from: list(overrides.cache_from, "--cache-from"),
             cache_to: list(overrides.cache_to, "--cache-to"),

@@ -165,6 +165,9 @@ impl<V: Fn(&str) -> Option<String>> Resolving<'_, '_, V> {
             let value = hidden.map_or_else(|| arg.value.clone(), Template::source);
             self.choose(format!("build.args.{name}"), value, &arg.origin);
         }
+        for (name, context) in &settings.contexts {
+            self.choose(format!("build.contexts.{name}"), context.value.clone(), &context.origin);
+        }
         self.choose(
             "build.cache.from",
             entries(&settings.cache_from.value),

@@ -52,6 +52,11 @@ impl<'a> Table<'a> {
         self.as_table(key, value, problems)
     }
 
+    /// Whether a key's value is a list. The key counts as asked for.
+    pub(super) fn is_array(&mut self, key: &'static str) -> bool {
+        self.value(key).is_some_and(|value| value.get_ref().as_array().is_some())
+    }
+
     /// An array of tables below this one.
     pub(super) fn array(&mut self, key: &'static str, problems: &mut Vec<Problem>) -> Vec<Self> {
         let Some(value) = self.value(key) else { return Vec::new() };

@@ -90,6 +90,11 @@ impl Definition {
         self.head.as_ref().map(|input| input.digest.as_str())
     }
 
+    /// The op and its result that are the result of the graph.
+    pub(super) fn head_input(&self) -> Option<&pb::Input> {
+        self.head.as_ref()
+    }
+
     /// The first op that needs a capability which the builder lacks, and that capability.
     pub fn unsupported(&self, caps: &Caps) -> Option<(&MarshalledOp, &str)> {
         self.ops.iter().find_map(|op| {
@@ -253,6 +258,10 @@ impl Marshaller<'_> {
         let default_platform = &self.defaults.platform;
         let (op, inputs, platform, caps) = match &vertex.kind {
             Kind::Later(_) => return Err(Error::Undecided),
+            Kind::Built(built) => {
+                self.take_over(vertex, built);
+                return Ok(());
+            }
             Kind::Source(source) => {
                 if source.identifier.is_empty() {
                     return Err(Error::NoIdentifier);
@@ -336,6 +345,33 @@ impl Marshaller<'_> {
         }
     }
 
+    /// Takes over a graph that was marshalled before, less the op that names its result.
+    fn take_over(&mut self, vertex: &Arc<Vertex>, built: &Definition) {
+        let Some(head) = built.head() else { return };
+        self.digests.insert(Arc::as_ptr(vertex), head.to_owned());
+        let Some((_, ops)) = built.ops.split_last() else { return };
+        for op in ops {
+            if let Some(meta) = built.metadata.get(&op.digest) {
+                let known = self.definition.metadata.entry(op.digest.clone()).or_default();
+                metadata::merge(known, meta.clone());
+            }
+            if !self.written.insert(op.digest.clone()) {
+                continue;
+            }
+            let locations: Vec<OpLocation> = built
+                .locations(&op.digest)
+                .iter()
+                .filter_map(|location| {
+                    let map = built.sources.get(location.source)?;
+                    let (source, ranges) = (self.source_index(map), location.ranges.clone());
+                    Some(OpLocation { source, ranges })
+                })
+                .collect();
+            self.definition.locations.entry(op.digest.clone()).or_default().extend(locations);
+            self.definition.ops.push(op.clone());
+        }
+    }
+
     fn source_index(&mut self, map: &Arc<SourceMap>) -> usize {
         let sources = &mut self.definition.sources;
         let same = |known: &Arc<SourceMap>| Arc::ptr_eq(known, map) || known.same_file(map);
@@ -383,6 +419,26 @@ mod tests {
     fn digests(state: &State) -> Vec<String> {
         let definition = state.marshal(&defaults()).unwrap();
         definition.ops().iter().map(|op| op.digest.clone()).collect()
+    }
+
+    #[test]
+    fn a_graph_that_was_marshalled_before_keeps_its_digests_and_is_there_once() {
+        let base = Image::new("docker.io/library/a:1")
+            .state(Constraints::new())
+            .run(Exec::new(["make"]), Constraints::named("make"))
+            .root();
+        let built = base.marshal(&defaults()).unwrap();
+        let on = |state: &State| {
+            state.clone().run(Exec::new(["test"]), Constraints::named("test")).root()
+        };
+        let directly = on(&base).marshal(&defaults()).unwrap();
+        let taken = State::from_definition(built.clone());
+        assert_eq!(on(&taken).marshal(&defaults()).unwrap().to_pb(), directly.to_pb());
+        let twice = State::merge([taken.clone(), on(&taken)], Constraints::new());
+        let twice = twice.marshal(&defaults()).unwrap();
+        assert_eq!(twice.ops().len(), directly.ops().len() + 1, "and the merge");
+        let empty = State::from_definition(Definition::default());
+        assert!(empty.marshal(&defaults()).unwrap().ops().is_empty());
     }
 
     /// The digests are those that BuildKit's own frontend gives this source.

@@ -4,10 +4,12 @@ use core::net::IpAddr;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::definition::Definition;
 use super::env::Env;
+use super::metadata::Constraints;
 use super::path;
 use super::platform::Platform;
-use super::vertex::Output;
+use super::vertex::{Kind, Output};
 
 /// How the processes of an exec op reach the network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,6 +120,15 @@ impl State {
     /// The empty file system.
     pub fn scratch() -> Self {
         Self::default()
+    }
+
+    /// A state that starts from the result of a graph that was marshalled before. Its ops are taken
+    /// over as they are, so that they have the digests that they have there.
+    pub fn from_definition(definition: Definition) -> Self {
+        let Some(head) = definition.head_input() else { return Self::scratch() };
+        let index = head.index;
+        let kind = Kind::Built(Arc::new(definition));
+        Self::from_output(Output::of(kind, Constraints::new(), index))
     }
 
     /// A state that starts from an output.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use super::definition::Definition;
 use super::error::Error;
 use super::exec::ExecOp;
 use super::file::FileOp;
@@ -26,6 +27,8 @@ pub(super) struct Vertex {
 
 #[derive(Debug)]
 pub(super) enum Kind {
+    /// A graph that was marshalled before; its ops are taken over as they are.
+    Built(Arc<Definition>),
     Diff(DiffOp),
     Exec(ExecOp),
     File(FileOp),
@@ -58,7 +61,9 @@ impl Output {
     pub(super) fn platform(&self) -> Option<&Platform> {
         match self.vertex.kind {
             Kind::Exec(_) | Kind::Source(_) => self.vertex.constraints.platform.as_ref(),
-            Kind::Diff(_) | Kind::File(_) | Kind::Later(_) | Kind::Merge(_) => None,
+            Kind::Built(_) | Kind::Diff(_) | Kind::File(_) | Kind::Later(_) | Kind::Merge(_) => {
+                None
+            }
         }
     }
 
@@ -103,7 +108,7 @@ impl Vertex {
     /// The outputs that this op is made of, in the order in which they are marshalled.
     pub(super) fn inputs(&self) -> Vec<&Output> {
         match &self.kind {
-            Kind::Source(_) => Vec::new(),
+            Kind::Built(_) | Kind::Source(_) => Vec::new(),
             Kind::Later(slot) => slot.get().into_iter().collect(),
             Kind::Exec(op) => op.inputs(),
             Kind::File(op) => op.inputs(),
@@ -116,7 +121,7 @@ impl Vertex {
 impl Kind {
     fn take_inputs(&mut self) -> Vec<Output> {
         match self {
-            Self::Source(_) => Vec::new(),
+            Self::Built(_) | Self::Source(_) => Vec::new(),
             Self::Later(slot) => slot.take().into_iter().collect(),
             Self::Exec(op) => op.take_inputs(),
             Self::File(op) => op.take_inputs(),

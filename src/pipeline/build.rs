@@ -52,7 +52,7 @@ use hold::Hold;
 use std::{
     collections::BTreeMap,
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -213,6 +213,8 @@ struct Prepared {
     cache_exports: Vec<(String, BTreeMap<String, String>)>,
     directory: PathBuf,
     session: SessionBuilder,
+    /// What serves the directories of builds that this one is made of.
+    linked: Vec<SessionBuilder>,
     counts: ContextCounts,
     index: ContextIndex,
     memory: Option<Memory>,
@@ -341,7 +343,10 @@ impl Prepared {
             session_id: session.id().to_owned(),
             directories: sources.directories,
             pinning: plan.pinning.clone(),
+            inputs: BTreeMap::new(),
         };
+        let mut linked = Vec::new();
+        let input = with_inputs(input, plan, (&builder, &directory, state), &mut linked).await?;
         Ok(Self {
             connection,
             connect_time,
@@ -350,6 +355,7 @@ impl Prepared {
             cache_exports: exports,
             directory,
             session,
+            linked,
             counts,
             index,
             memory: remembered,
@@ -372,6 +378,10 @@ impl Prepared {
             session = self.session.open(channel.clone()) => session.map_err(Error::Session)?,
             () = cancel.cancelled() => return Err(Error::Interrupted),
         };
+        let mut linked = Vec::new();
+        for session in self.linked {
+            linked.push(session.open(channel.clone()).await.map_err(Error::Session)?);
+        }
         let build_id = random_id();
         let request = request(plan, &outputs, &input, &self.cache_exports, &build_id);
         let journal = Mutex::new(Journal::default());
@@ -426,6 +436,11 @@ impl Prepared {
         let solved = solve::run(channel.clone(), session, request, drive, observe, &cancel).await;
         let solve_time = began.elapsed();
         events.emit(Event::StageEnded { stage: Stage::Build, ok: solved.is_ok() });
+        for session in linked {
+            if let Err(error) = session.close().await {
+                tracing::debug!(%error, "the session of a linked build ended early");
+            }
+        }
 
         let journal = journal.into_inner().unwrap_or_else(PoisonError::into_inner);
         let compilation = compilation.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -530,6 +545,44 @@ impl Prepared {
             build_id,
         })
     }
+}
+
+/// What a frontend works from, with what it works from of the builds that `plan` is made of. Sessions
+/// that serve their directories are added to `sessions`.
+async fn with_inputs(
+    mut input: FrontendInput,
+    plan: &BuildPlan,
+    place: (&Builder, &Path, Option<&Path>),
+    sessions: &mut Vec<SessionBuilder>,
+) -> Result<FrontendInput, Error> {
+    let (builder, directory, state) = place;
+    for (name, plan) in &plan.linked {
+        let mut attributes = attributes(plan, builder)?;
+        let sources = sources(plan, directory, None).await?;
+        attributes.extend(sources.attributes);
+        let memory = ContextMemory::open(state, &sources.directories);
+        let session = SessionBuilder::new(memory.shared_key());
+        let files = FileSync::new(sources.directories.clone(), memory);
+        let files = match plan.reproducible {
+            Some(epoch) => files.alike(epoch),
+            None => files,
+        };
+        let stores = Layouts::new(sources.layouts, Vec::new());
+        let session = session.attach(files).attach(stores);
+        let linked = FrontendInput {
+            attributes,
+            cache_imports: Vec::new(),
+            dockerfile: sources.dockerfile,
+            session_id: session.id().to_owned(),
+            directories: sources.directories,
+            pinning: plan.pinning.clone(),
+            inputs: BTreeMap::new(),
+        };
+        sessions.push(session);
+        let linked = Box::pin(with_inputs(linked, plan, place, sessions)).await?;
+        input.inputs.insert(name.clone(), linked);
+    }
+    Ok(input)
 }
 
 /// The images that graphs start from.

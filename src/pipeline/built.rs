@@ -511,7 +511,8 @@ mod tests {
                 },
                 "timings_ms": {
                     "connect": unknown, "compile": unknown, "context": unknown, "solve": unknown,
-                    "export": unknown, "push": unknown, "total": 1234,
+                    "export": unknown, "push": unknown, "cache": unknown,
+                    "total": 1234,
                 },
             })
         );

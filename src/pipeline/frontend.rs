@@ -51,6 +51,9 @@ pub struct FrontendInput {
     pub directories: BTreeMap<String, Source>,
     /// How far images are held by their digests.
     pub pinning: Pinning,
+    /// What other builds of ours make that this one is made of, by name: what each works from. Their
+    /// directories are served by sessions of their own.
+    pub inputs: BTreeMap<String, Self>,
 }
 
 /// A Dockerfile on this machine.
@@ -192,6 +195,14 @@ impl Frontend for DaemonFrontend {
                 return Err(Refusal::new(
                     "FRONTEND_NOT_REPRODUCIBLE",
                     "a frontend on the builder does not know what `bk-sync.lock` says",
+                )
+                .with_fix("leave `--frontend daemon` and the `# syntax` line out, or add `--frontend native`")
+                .into());
+            }
+            if let Some(name) = input.inputs.keys().next() {
+                return Err(Refusal::new(
+                    "TARGET_UNSUPPORTED",
+                    format!("a frontend on the builder does not know what `{name}` makes"),
                 )
                 .with_fix("leave `--frontend daemon` and the `# syntax` line out, or add `--frontend native`")
                 .into());

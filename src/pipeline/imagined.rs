@@ -255,6 +255,9 @@ impl Prepared {
                 Question::IgnoreFile(file) => {
                     Ok(Answer::File(self.read(&file.local, ".dockerignore")))
                 }
+                Question::Input(input) => {
+                    Err(format!("no builder is asked for what `{}` makes", input.name))
+                }
                 Question::SourceTime(source) => {
                     let known = imagined.assumptions.source_metadata.get(&source.identifier);
                     let time = known.and_then(|known| known.last_modified);

@@ -84,7 +84,7 @@ pub async fn sources(
     made.add_context(plan, here, &mut stdin, &mut capabilities).await?;
     for named in &plan.named_contexts {
         capabilities.insert("moby.buildkit.frontend.contexts+forward");
-        made.add_named(named, here, &mut capabilities)?;
+        made.add_named(named, &plan.linked, here, &mut capabilities)?;
     }
     if !capabilities.is_empty() {
         let list: Vec<&str> = capabilities.into_iter().collect();
@@ -230,6 +230,7 @@ impl Sources {
     fn add_named(
         &mut self,
         named: &NamedContext,
+        linked: &BTreeMap<String, BuildPlan>,
         here: &Path,
         capabilities: &mut BTreeSet<&'static str>,
     ) -> Result<(), Error> {
@@ -245,6 +246,20 @@ impl Sources {
             let store = random_id();
             self.set(&key, format!("oci-layout://{}", layout.in_store(&store, &directory)?));
             self.layouts.insert(store, directory);
+            return Ok(());
+        }
+        if let Some(target) = value.strip_prefix("target:") {
+            if !linked.contains_key(target) {
+                return Err(Refusal::new(
+                    "TARGET_UNKNOWN",
+                    format!(
+                        "the context `{name}` is the image `{target}`, which nobody builds here"
+                    ),
+                )
+                .with_fix("name an `[[image]]` of bk-sync.toml by its `id`")
+                .into());
+            }
+            self.set(&key, format!("input:{target}"));
             return Ok(());
         }
         if is_fetched(value) {
@@ -348,7 +363,7 @@ fn indexed_digest(directory: &Path, tag: Option<&str>) -> Result<String, Error> 
 
 /// Whether the builder gets at a named context by itself.
 fn is_fetched(value: &str) -> bool {
-    ["docker-image://", "target:", "http://", "https://", "git://", "ssh://", "git@", "github.com/"]
+    ["docker-image://", "http://", "https://", "git://", "ssh://", "git@", "github.com/"]
         .iter()
         .any(|prefix| value.starts_with(prefix))
 }

@@ -22,6 +22,9 @@ pub struct BuildPlan {
     pub args: BTreeMap<String, String>,
     /// `--build-context`, by name, in the order given.
     pub named_contexts: Vec<NamedContext>,
+    /// What builds make that a named context means (`target:NAME`), by that name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub linked: BTreeMap<String, Self>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
     /// `--annotation`, as given (with its level and platform prefix).

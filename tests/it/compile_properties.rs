@@ -44,7 +44,7 @@ fn answer(question: &Question) -> Answer {
             },
         }),
         Question::IgnoreFile(_) => Answer::File(None),
-        Question::SourceTime(_) => Answer::Time(None),
+        Question::Input(_) | Question::SourceTime(_) => Answer::Time(None),
     }
 }
 

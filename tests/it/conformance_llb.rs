@@ -142,6 +142,7 @@ impl Case {
                     config: config.to_string().into_bytes(),
                 }))
             }
+            Question::Input(input) => panic!("{input:?}"),
             Question::SourceTime(source) => {
                 let known = &self.options["source_metadata"][&source.identifier];
                 let time = known["last_modified"].as_str().map(|text| {
@@ -270,7 +271,7 @@ impl Case {
                     ));
                 }
                 Question::IgnoreFile(file) => add(&file.source(), ""),
-                Question::SourceTime(_) => {}
+                Question::Input(_) | Question::SourceTime(_) => {}
             }
         }
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

@@ -22,6 +22,7 @@ pub(super) fn of(asked: &Asked<'_>, environment: &Environment) -> Option<Vec<(St
     match (asked.command, asked.argument) {
         (_, "target" | "no_cache_filter") => Some(stages(asked)),
         (_, "builder") => Some(builders()),
+        (_, "image_id") => Some(several(asked)),
         ("explain", "code") => Some(
             codes::all()
                 .into_iter()
@@ -85,6 +86,14 @@ fn dockerfiles(asked: &Asked<'_>, directory: &Path) -> Vec<PathBuf> {
     }
     found.push(directory.join(context).join("Dockerfile"));
     found
+}
+
+/// The ids of several images.
+fn several(asked: &Asked<'_>) -> Vec<(String, String)> {
+    let Ok(Some(config)) = Config::find(&directory(asked), None) else { return Vec::new() };
+    let images = config.sections.images.into_iter();
+    let help = |name: Option<crate::config::Template>| name.map(|name| name.source());
+    images.map(|one| (one.id.value, help(one.image.name).unwrap_or_default())).collect()
 }
 
 /// The beginnings of addresses.

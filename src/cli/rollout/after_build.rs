@@ -5,7 +5,7 @@ use crate::{
     cli::{
         build::{self, BuildArguments, Request as BuildRequest},
         cluster::{self, ClusterArguments, internal},
-        execute,
+        execute, images,
     },
     config::Git,
     diagnostic::{Diagnostic, Exit, Format},
@@ -85,15 +85,16 @@ impl BuildCommand {
     ) -> Result<Exit, Box<Diagnostic>> {
         let Self { build, workloads, how, cluster } = self;
         let execute::Surroundings { global, config, environment, printer } = surroundings;
-        let mut request = build.request(
-            global,
-            config,
-            build::Surroundings {
-                environment,
-                stdout_is_terminal: io::stdout().is_terminal(),
-                stdout_is_json: printer.format() == Format::Json,
-            },
-        )?;
+        let within = build::Surroundings {
+            environment,
+            stdout_is_terminal: io::stdout().is_terminal(),
+            stdout_is_json: printer.format() == Format::Json,
+        };
+        let ids = build.images(config)?;
+        if ids.len() > 1 && workloads.is_empty() {
+            return images::run(&ids, &build, surroundings, within);
+        }
+        let mut request = build.request(global, config, within)?;
         build::tell_checkout(&mut request.plan, environment)?;
         if workloads.is_empty() {
             return execute::build(&request, surroundings);

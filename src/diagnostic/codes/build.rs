@@ -674,4 +674,27 @@ pub(super) const CODES: &[Explanation] = &[
         reasons: &["`ADD` names a URL, a branch or a tag."],
         remedies: &["Add `--checksum=…`, or name the commit."],
     },
+    Explanation {
+        code: "TARGET_UNKNOWN",
+        exits: &[Exit::Usage],
+        title: "a context is an image that is not built here",
+        meaning: "`target:NAME` takes what another `[[image]]` of `bk-sync.toml` makes as a context.",
+        reasons: &[
+            "The name is misspelled, or the image has another `id`.",
+            "There is no `bk-sync.toml` with that image here or above.",
+        ],
+        remedies: &[
+            "Give the context the `id` of an `[[image]]`, or `docker-image://REF` for one in a registry.",
+        ],
+    },
+    Explanation {
+        code: "TARGET_UNSUPPORTED",
+        exits: &[Exit::Usage],
+        title: "an image that is made of another one is compiled here only",
+        meaning: "`target:NAME` puts one graph into another, which a frontend on the builder cannot be told.",
+        reasons: &[
+            "`--frontend daemon` is given, or the Dockerfile's `# syntax` line asks for another frontend.",
+        ],
+        remedies: &["Leave them out, or add `--frontend native`."],
+    },
 ];

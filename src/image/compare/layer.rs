@@ -169,8 +169,8 @@ fn entries<A: Read, B: Read>(
 /// All about an entry but its path and content.
 fn fields<R: Read>(entry: &mut Entry<'_, R>) -> io::Result<BTreeMap<String, String>> {
     let mut fields = BTreeMap::new();
-    let mut owner = (entry.header().uid()?.to_string(), entry.header().gid()?.to_string());
-    fields.insert(TIME.to_owned(), entry.header().mtime()?.to_string());
+    let mut owner = (number(entry.header().uid()), number(entry.header().gid()));
+    fields.insert(TIME.to_owned(), number(entry.header().mtime()));
     for record in entry.pax_extensions()?.into_iter().flatten() {
         let record = record?;
         let Ok(key) = record.key() else { continue };
@@ -206,6 +206,11 @@ fn fields<R: Read>(entry: &mut Entry<'_, R>) -> io::Result<BTreeMap<String, Stri
         fields.insert("device".to_owned(), format!("{major}:{minor}"));
     }
     Ok(fields)
+}
+
+/// A number of a header; one that is left empty, or stands in a record, is none.
+fn number(read: io::Result<u64>) -> String {
+    read.map_or_else(|_| "none".to_owned(), |number| number.to_string())
 }
 
 /// The first byte that is not the same.

@@ -23,6 +23,12 @@ impl Inputs {
         self.stdin.is_none().then(|| self.twin())
     }
 
+    /// The same for another build on the same builder.
+    #[must_use]
+    pub fn for_another(&self) -> Self {
+        Self { is_remembered: self.is_remembered, events: self.events.clone(), ..self.twin() }
+    }
+
     /// The same, less what can be read only once.
     pub(super) fn twin(&self) -> Self {
         Self {

@@ -5,8 +5,13 @@ use super::{
     time,
 };
 use crate::{
-    buildkit::{errors::Failure, gateway::Gateway},
-    compile::{Answer, ImageAnswer, ImageQuestion, Question, SourceQuestion},
+    buildkit::{
+        errors::{Code, Failure},
+        gateway::Gateway,
+    },
+    compile::{
+        Answer, ImageAnswer, ImageQuestion, InputAnswer, InputQuestion, Question, SourceQuestion,
+    },
     llb::{Platform, ResolveMode},
     pipeline::{
         error::Refusal,
@@ -47,6 +52,7 @@ impl<'a> Answers<'a> {
         self.check(&question)?;
         let answer = match &question {
             Question::Image(image) => self.image(image).await.map(Answer::Image),
+            Question::Input(input) => return Ok((question.clone(), Ok(self.input(input).await?))),
             Question::SourceTime(source) => self.time(source).await.map(Answer::Time),
             Question::IgnoreFile(file) => {
                 let directory = directory(self.input, &file.local);
@@ -61,6 +67,27 @@ impl<'a> Answers<'a> {
                 Ok((question, Err(message)))
             }
         }
+    }
+
+    /// What another build of ours makes for a platform: it is compiled like this one.
+    async fn input(&self, question: &InputQuestion) -> Result<Answer, FrontendError> {
+        let Some(input) = self.input.inputs.get(&question.name) else {
+            let message = format!("`{}` is none of the inputs", question.name);
+            return Err(Failure::new(Code::Internal, message).into());
+        };
+        let mut input = input.clone();
+        if let Some(platform) = &question.platform {
+            input.attributes.insert("platform".to_owned(), platform.normalized().format_all());
+        }
+        let build = Box::pin(super::compiled(self.gateway, &input)).await?;
+        let Some(target) = build.targets.first() else {
+            let message = format!("`{}` makes nothing", question.name);
+            return Err(Failure::new(Code::Internal, message).into());
+        };
+        Ok(Answer::Input(InputAnswer {
+            definition: target.definition.to_bytes(),
+            config: target.config.to_json().into_bytes(),
+        }))
     }
 
     async fn image(&self, question: &ImageQuestion) -> Result<ImageAnswer, Failure> {

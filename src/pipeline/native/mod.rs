@@ -87,6 +87,20 @@ async fn native(
     input: &FrontendInput,
     entry: dockerfile::Dockerfile,
 ) -> Result<Compiled, FrontendError> {
+    solve(gateway, input, *graphs(gateway, input, entry).await?).await
+}
+
+/// The graphs of another build, which nobody solves by themselves.
+async fn compiled(gateway: &Gateway, input: &FrontendInput) -> Result<Box<Build>, FrontendError> {
+    let entry = dockerfile::read(gateway, input).await?;
+    graphs(gateway, input, entry).await
+}
+
+async fn graphs(
+    gateway: &Gateway,
+    input: &FrontendInput,
+    entry: dockerfile::Dockerfile,
+) -> Result<Box<Build>, FrontendError> {
     let mut answers = Answers::new(gateway, input);
     let mut compiler = Compiler::new(Request {
         dockerfile: entry.text.clone(),
@@ -117,7 +131,7 @@ async fn native(
     if matches!(input.pinning, Pinning::Locked(_)) {
         refuse_moving_sources(&build)?;
     }
-    solve(gateway, input, *build).await
+    Ok(build)
 }
 
 /// Refuses what may be something else tomorrow: files of the web without a checksum, branches and tags.

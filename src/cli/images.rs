@@ -1,0 +1,92 @@
+//! `build` of several images from one file.
+
+use super::{
+    build::{self, BuildArguments, Request},
+    execute::{self, Run, Surroundings, attended, reach},
+};
+use crate::{
+    diagnostic::{Diagnostic, Exit},
+    pipeline::{self, Built},
+    plan::BuildPlan,
+};
+use serde_json::{Map, Value, json};
+use std::time::Instant;
+
+/// Builds the images with these ids one after another on one builder: a stage that they share runs for
+/// the first, and the others find it.
+///
+/// # Errors
+/// The first failure.
+pub(super) fn run(
+    ids: &[String],
+    arguments: &BuildArguments,
+    surroundings: Surroundings<'_>,
+    within: build::Surroundings<'_>,
+) -> Result<Exit, Box<Diagnostic>> {
+    let Surroundings { global, config, environment, printer } = surroundings;
+    let mut requests = Vec::new();
+    for id in ids {
+        let mut request = arguments.for_each(id)?.request(global, config, within)?;
+        build::tell_checkout(&mut request.plan, environment)?;
+        requests.push((id, request));
+    }
+    let Some((_, first)) = requests.first() else {
+        return Err(Diagnostic::new("USAGE", Exit::Usage, "there is no image to build").into());
+    };
+    let whole =
+        Request { plan: whole(requests.iter().map(|(_, request)| &request.plan)), ..first.clone() };
+    let work = async |run: Run<'_>, login, push| {
+        let began = Instant::now();
+        let (events, cancel) = (run.events.clone(), run.cancel.clone());
+        let found = reach(&whole.builder, surroundings, &events, &cancel).await?;
+        let inputs = run.inputs(found, began.elapsed(), login, push);
+        let mut built = Vec::new();
+        for (id, request) in &requests {
+            let inputs = inputs.for_another();
+            let one = pipeline::build(&request.plan, inputs).await.map_err(|error| {
+                let diagnostic = Diagnostic::from(error);
+                Box::new(
+                    diagnostic
+                        .with_detail("image", id.as_str())
+                        .with_note(format!("the image is `{id}`")),
+                )
+            })?;
+            built.push((*id, one));
+        }
+        Ok(built)
+    };
+    let (built, summary) = attended(&whole, surroundings, work)?;
+    let lines: Vec<String> = built.iter().filter_map(|(_, one)| one.reference()).collect();
+    let mut images = Map::new();
+    for (id, one) in &built {
+        images.insert((*id).clone(), value(one)?);
+    }
+    let result = json!({ "images": images });
+    printer.success("build", &lines.join("\n"), &result, &summary.warnings(), &[]).map_err(
+        |error| {
+            let message =
+                format!("the builds are done, and their results cannot be written: {error}");
+            Diagnostic::new("STDOUT_FAILED", Exit::Internal, message)
+        },
+    )?;
+    Ok(Exit::Done)
+}
+
+fn value(built: &Built) -> Result<Value, Box<Diagnostic>> {
+    serde_json::to_value(built).map_err(|error| execute::internal(&error))
+}
+
+/// What all of `plans` need together: of registries, caches and secrets.
+fn whole(plans: impl Iterator<Item = impl std::borrow::Borrow<BuildPlan>>) -> BuildPlan {
+    let mut whole = BuildPlan::default();
+    for plan in plans {
+        let plan = plan.borrow();
+        whole.push |= plan.push;
+        whole.tags.extend(plan.tags.clone());
+        whole.outputs.extend(plan.outputs.clone());
+        whole.cache_from.extend(plan.cache_from.clone());
+        whole.cache_to.extend(plan.cache_to.clone());
+        whole.secrets.extend(plan.secrets.clone());
+    }
+    whole
+}
