@@ -80,6 +80,7 @@ pub(super) fn kept(environment: &Environment) -> Result<History, Box<Diagnostic>
 }
 
 /// Receipts that cannot be read.
+#[expect(clippy::needless_pass_by_value, reason = "it fits `map_err`")]
 pub(super) fn unreadable(error: HistoryError) -> Box<Diagnostic> {
     Diagnostic::new("HISTORY_UNUSABLE", Exit::Usage, error.to_string())
         .with_sources(&error)

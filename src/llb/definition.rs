@@ -425,16 +425,13 @@ mod tests {
     fn a_graph_that_was_marshalled_before_keeps_its_digests_and_is_there_once() {
         let base = Image::new("docker.io/library/a:1")
             .state(Constraints::new())
-            .run(Exec::new(["make"]), Constraints::named("make"))
-            .root();
+            .run(Exec::new(["make"]), Constraints::named("make"));
         let built = base.marshal(&defaults()).unwrap();
-        let on = |state: &State| {
-            state.clone().run(Exec::new(["test"]), Constraints::named("test")).root()
-        };
+        let on = |state: &State| state.clone().run(Exec::new(["test"]), Constraints::named("test"));
         let directly = on(&base).marshal(&defaults()).unwrap();
         let taken = State::from_definition(built.clone());
         assert_eq!(on(&taken).marshal(&defaults()).unwrap().to_pb(), directly.to_pb());
-        let twice = State::merge([taken.clone(), on(&taken)], Constraints::new());
+        let twice = State::merge(vec![taken.clone(), on(&taken)], Constraints::new());
         let twice = twice.marshal(&defaults()).unwrap();
         assert_eq!(twice.ops().len(), directly.ops().len() + 1, "and the merge");
         let empty = State::from_definition(Definition::default());

@@ -108,7 +108,7 @@ impl BuildCommand {
             let rollout = cluster::inputs(&settings, environment, events, cancel)
                 .await
                 .map_err(|failure| Failure::Rollout { failure, image: None })?;
-            roll(plan, inputs, wish.clone(), rollout).await
+            Box::pin(roll(plan, inputs, wish.clone(), rollout)).await
         };
         let ((built, report), summary) = execute::run(&request, surroundings, work)?;
         let line = built.reference().filter(|_| !request.stdout_taken).unwrap_or_default();
@@ -149,7 +149,7 @@ async fn roll(
             Some(PlatformManifest { platform: manifest.platform?, digest: manifest.digest })
         })
         .collect();
-    match beside(caches, pipeline::rollout::rollout(&wish, rollout)).await {
+    match Box::pin(beside(caches, pipeline::rollout::rollout(&wish, rollout))).await {
         Ok(report) => Ok((built, report)),
         Err(failure) => {
             let image = Some(built.reference().unwrap_or_default());

@@ -267,9 +267,10 @@ async fn manifests(
         return Ok(found);
     }
     let text = text(document);
-    for entry in text["manifests"].as_array().into_iter().flatten() {
-        let platform = platform(&entry["platform"]);
-        if let Some(digest) = entry["digest"].as_str().filter(|_| platform != NOBODY) {
+    for entry in text.get("manifests").and_then(Value::as_array).into_iter().flatten() {
+        let platform = platform(entry.get("platform").unwrap_or(&Value::Null));
+        let digest = entry.get("digest").and_then(Value::as_str);
+        if let Some(digest) = digest.filter(|_| platform != NOBODY) {
             found.insert(platform, digest.to_owned());
         }
     }
@@ -278,7 +279,7 @@ async fn manifests(
 
 /// The platform that an entry of an index, or a config, tells.
 fn platform(of: &Value) -> String {
-    let field = |name: &str| of[name].as_str().unwrap_or_default().to_owned();
+    let field = |name: &str| of.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let platform = Platform {
         os: field("os"),
         architecture: field("architecture"),

@@ -40,12 +40,12 @@ fn rebased(plan: &BuildPlan, directory: &Path, top: &Path) -> Option<BuildPlan> 
         *context = inside(context)?;
     }
     if let Some(file) = plan.file.as_mut().filter(|file| !file.contains("://")) {
-        *file = inside(Path::new(file))?.to_str()?.to_owned();
+        inside(Path::new(file))?.to_str()?.clone_into(file);
     }
     for context in &mut plan.named_contexts {
         let is_here = Context::classify(&context.value, |path| directory.join(path).is_dir());
         if let Some(Context::Directory(path)) = is_here {
-            context.value = inside(&path)?.to_str()?.to_owned();
+            inside(&path)?.to_str()?.clone_into(&mut context.value);
         }
     }
     let absolute = |path: &mut PathBuf| {

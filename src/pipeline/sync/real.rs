@@ -23,7 +23,6 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
-    pin::pin,
     time::{Duration, Instant, SystemTime},
 };
 use tokio_util::sync::CancellationToken;
@@ -86,7 +85,7 @@ impl Caches {
 
     /// Does `work`, and goes on with the caches meanwhile.
     async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
+        let mut work = Box::pin(work);
         if let Some(writing) = &mut self.0 {
             tokio::select! {
                 done = &mut work => return done,
@@ -178,7 +177,7 @@ impl<'a> Real<'a> {
     ) -> Outcome<(Built, Option<CacheExports>)> {
         let reached = self.connect(cancel).await?;
         let inputs = Inputs { is_remembered, ..self.inputs(reached, cancel) };
-        let built = pipeline::build_image(plan, inputs).await;
+        let built = Box::pin(pipeline::build_image(plan, inputs)).await;
         built.map_err(|error| Box::new(Diagnostic::from(error)))
     }
 
@@ -209,7 +208,7 @@ impl<'a> Real<'a> {
 
 impl Stages for Real<'_> {
     async fn preflight(&mut self, resumed: bool, cancel: &CancellationToken) -> Outcome<()> {
-        preflight(self, resumed, cancel).await
+        Box::pin(preflight(self, resumed, cancel)).await
     }
 
     async fn build(&mut self, receipt: &mut Receipt, cancel: &CancellationToken) -> Outcome<()> {
@@ -269,7 +268,7 @@ impl Stages for Real<'_> {
 
     async fn rollout(&mut self, receipt: &mut Receipt, cancel: &CancellationToken) -> Outcome<()> {
         let (target, caches) = self.target()?;
-        caches.beside(target.rollout(receipt, cancel)).await
+        Box::pin(caches.beside(target.rollout(receipt, cancel))).await
     }
 
     async fn verify(&mut self, receipt: &mut Receipt, cancel: &CancellationToken) -> Outcome<()> {
