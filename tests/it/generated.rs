@@ -156,7 +156,8 @@ impl Writer<'_> {
     fn described(&mut self) {
         match self.below(10) {
             8 => self.put("# A says something\n"),
-            9 => self.put("# check=skip=all\n# nothing of it\n"),
+            // Behind another comment it is none of the directives, of which there may be one.
+            9 => self.put("# nothing of it\n# check=skip=all\n"),
             _ => {}
         }
     }
