@@ -129,6 +129,7 @@ impl Here<'_> {
                     };
                     Ok(Answer::File(files.get(".dockerignore").map(|data| data.to_vec())))
                 }
+                Question::Input(input) => panic!("no case has {input:?}"),
                 Question::SourceTime(source) => {
                     let op = pb::SourceOp {
                         identifier: source.identifier.clone(),

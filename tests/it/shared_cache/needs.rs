@@ -175,7 +175,7 @@ fn compile(
                             })
                         }
                         Question::IgnoreFile(_) => Answer::File(None),
-                        Question::SourceTime(_) => Answer::Time(None),
+                        Question::Input(_) | Question::SourceTime(_) => Answer::Time(None),
                     };
                     compiler.answer(question, Ok(answer));
                 }
