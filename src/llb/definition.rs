@@ -429,7 +429,7 @@ mod tests {
         let built = base.marshal(&defaults()).unwrap();
         let on = |state: &State| state.clone().run(Exec::new(["test"]), Constraints::named("test"));
         let directly = on(&base).marshal(&defaults()).unwrap();
-        let taken = State::from_definition(built.clone());
+        let taken = State::from_definition(built);
         assert_eq!(on(&taken).marshal(&defaults()).unwrap().to_pb(), directly.to_pb());
         let twice = State::merge(vec![taken.clone(), on(&taken)], Constraints::new());
         let twice = twice.marshal(&defaults()).unwrap();
