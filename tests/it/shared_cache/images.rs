@@ -159,9 +159,11 @@ fn layer(made: &BTreeSet<String>, mark: &str) -> Vec<u8> {
     let shell = "#!/bin/busybox sh\n\
                  case \"$*\" in *://*|*ping*) exit 0 ;; esac\n\
                  /bin/busybox sh \"$@\"\nexit 0\n";
-    let users: String =
-        USERS.iter().map(|(name, id)| format!("{name}:x:{id}:{id}::/:/bin/sh\n")).collect();
-    let groups: String = USERS.iter().map(|(name, id)| format!("{name}:x:{id}:\n")).collect();
+    let lines = |line: &dyn Fn(&str, u32) -> String| {
+        USERS.iter().map(|(name, id)| line(name, *id)).collect::<Vec<_>>().concat()
+    };
+    let users = lines(&|name, id| format!("{name}:x:{id}:{id}::/:/bin/sh\n"));
+    let groups = lines(&|name, id| format!("{name}:x:{id}:\n"));
     let mut own: BTreeMap<String, String> =
         OBLIGING.iter().map(|path| ((*path).to_owned(), shell.to_owned())).collect();
     own.insert("etc/passwd".to_owned(), format!("root:x:0:0::/:/bin/sh\n{users}"));
