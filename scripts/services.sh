@@ -43,8 +43,8 @@ main() {
   lock
   case $mode in
     down) down ;;
-    forget) down; rm -rf "$BED_STATE" "$BED_RUN" ;;
-    purge) down; rm -rf "$BED_STATE" "$BED_RUN" "$BED_CACHE" ;;
+    forget) down; forget ;;
+    purge) down; forget; rm -rf "$BED_CACHE" ;;
     stop) stop_part "$2" ;;
     kill) kill -KILL "$(daemon_pid "${2//_/-}")" || die "$2 does not run" ;;
     start) quietly "${2}_ready" || bring_up "$2" ;;
@@ -91,6 +91,11 @@ down() {
   dockerd_stop dockerd-graphdriver
   remove_emulation
   rm -f "$BED_ENV"
+}
+
+forget() {
+  unmount_below "$BED_STATE" "$BED_RUN"
+  rm -rf "$BED_STATE" "$BED_RUN"
 }
 
 status() {

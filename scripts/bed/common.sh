@@ -55,6 +55,14 @@ ready_or_dead() {
   "$1_ready" || { [ -e "$BED_RUN/${1//_/-}.pid" ] && gone "${1//_/-}"; }
 }
 
+# unmount_below DIR…: what is mounted there still, the innermost first; a killed daemon leaves some.
+unmount_below() {
+  local dir mount
+  for dir in "$@"; do
+    cut -d' ' -f2 /proc/mounts | { grep -e "^$dir/" || true; } | sort -r | while read -r mount; do umount --lazy "$mount" || true; done
+  done
+}
+
 wait_until() {
   local deadline=$((SECONDS + $1))
   shift

@@ -179,7 +179,7 @@ node_stop() {
   for hierarchy in /sys/fs/cgroup/*"$BED_NODE_CGROUP"; do
     [ ! -d "$hierarchy" ] || find "$hierarchy" -depth -type d -exec rmdir {} + 2>/dev/null || true
   done
-  cut -d' ' -f2 /proc/mounts | grep -e "^$BED_NODE_RUN/" -e "^$BED_NODE/" | sort -r | while read -r mount; do umount --lazy "$mount"; done || true
+  unmount_below "$BED_NODE_RUN" "$BED_NODE"
   if [ -e "$BED_NODE_RUN/bridge" ]; then ip link delete "$BED_POD_BRIDGE" 2>/dev/null || true; fi
   rm -rf "$BED_NODE_RUN" "$BED_NODE/kubelet" "$BED_NODE/pod-logs"
 }

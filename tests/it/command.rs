@@ -121,3 +121,22 @@ pub fn write_files(directory: &Path, files: &[(&str, &str)]) {
         std::fs::write(path, content).expect("a file");
     }
 }
+
+/// Runs the test `name` (its whole path) again in a process of its own, with `environment` beside
+/// ours, and insists that it passes there; true where this is that process.
+pub fn alone(name: &str, environment: &[(&str, &str)]) -> bool {
+    #[expect(clippy::disallowed_methods, reason = "the mark is for this process")]
+    if std::env::var_os("BK_SYNC_TEST_ALONE").is_some() {
+        return true;
+    }
+    let output = Command::new(std::env::current_exe().expect("our own path"))
+        .args(["--exact", name, "--nocapture"])
+        .env("BK_SYNC_TEST_ALONE", "1")
+        .envs(environment.iter().copied())
+        .output()
+        .expect("the tests start again");
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it));
+    assert!(output.status.success(), "{name}, alone: {stdout}{stderr}");
+    assert!(stdout.contains("1 passed"), "{name} did not run: {stdout}");
+    false
+}

@@ -1,6 +1,6 @@
 //! Reaching real builders, by every way that the test bed has.
 
-use crate::bed;
+use crate::{bed, command::alone};
 use bk_sync::{
     buildkit::{
         address::Address,
@@ -81,20 +81,8 @@ async fn a_socket_that_turns_out_to_be_dockers() {
 /// this is that process.
 fn finds_the_beds_ssh(test: &str) -> bool {
     #[expect(clippy::disallowed_methods, reason = "the test changes its own environment")]
-    let (mark, path) = (std::env::var_os("BK_SYNC_TEST_AGAIN"), std::env::var("PATH").unwrap());
-    if mark.is_some() {
-        return true;
-    }
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("dial::{test}"), "--nocapture"])
-        .env("BK_SYNC_TEST_AGAIN", "1")
-        .env("PATH", format!("{}:{path}", bed::ssh_path()))
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "it did not run");
-    false
+    let path = std::env::var("PATH").unwrap();
+    alone(&format!("dial::{test}"), &[("PATH", &format!("{}:{path}", bed::ssh_path()))])
 }
 
 #[tokio::test]

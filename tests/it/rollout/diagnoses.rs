@@ -2,7 +2,7 @@
 //! each kind of workload.
 
 use super::{
-    observer::{Observer, Report},
+    observer::{Observer, Report, Told, in_time},
     shop::{Kind, Lines, Shop, digest, new, old, on_pods, workload},
 };
 use serde_json::{Value, json};
@@ -12,49 +12,46 @@ use std::time::{Duration, Instant};
 const GIVEN: &str = "150s";
 /// Where waiting could help, the time that is given is waited out.
 const BRIEF: &str = "12s";
-/// From the report of what stands in the way to its name on the screen.
-const NAMED_WITHIN: Duration = Duration::from_secs(3);
-/// The same to the end of the wait, where waiting cannot help: some reports may pass within moments,
-/// and the last lines of a log are fetched.
-const ENDED_WITHIN: Duration = Duration::from_secs(6);
-
 /// A rollout whose new pods fail with `fail`: diagnosed as `code`, rolled back, verified.
 fn fails_at_once(kind: Kind, fail: &'static str, code: &str) {
-    let (object, shop) = failing(kind, fail);
-    let observer = Observer::of(&shop.namespace);
-    let (rolled, lines) = shop.timed(&super::shop::name_of(&object), &new(), &["--timeout", GIVEN]);
-    rolled.ended(13, code);
-    let report = rolled.workload();
-    assert_eq!(report["outcome"], "failed", "{report:#}");
-    check(&shop, kind, code, report);
-    assert!(rolled.took < Duration::from_mins(2), "it waited: {:?}", rolled.took);
-    let reported = observer.first(Report::of(fail), &new()).expect("the report was seen");
-    let ended = lines.first("[rollback]").expect("the way back is told").duration_since(reported);
-    // What only a log tells has its name when the log was read.
-    let by_log = code == "EXEC_FORMAT_ERROR";
-    let named = named(&lines, if by_log { "CRASH_LOOP" } else { code }, reported);
-    eprintln!("{kind:?} {fail}: named after {named:?}, ended after {ended:?}");
-    assert!(named <= NAMED_WITHIN, "{named:?}");
-    assert!(ended <= ENDED_WITHIN, "{ended:?}");
+    in_time(|| {
+        let (object, shop) = failing(kind, fail);
+        let observer = Observer::of(&shop.namespace);
+        let name = super::shop::name_of(&object);
+        let (rolled, lines) = shop.timed(&name, &new(), &["--timeout", GIVEN]);
+        rolled.ended(13, code);
+        let report = rolled.workload();
+        assert_eq!(report["outcome"], "failed", "{report:#}");
+        check(&shop, kind, code, report);
+        assert!(rolled.took < Duration::from_mins(2), "it waited: {:?}", rolled.took);
+        let reported = observer.first(Report::of(fail), &new()).expect("the report was seen");
+        let ended =
+            lines.first("[rollback]").expect("the way back is told").duration_since(reported);
+        // What only a log tells has its name when the log was read.
+        let by_log = code == "EXEC_FORMAT_ERROR";
+        let named = named(&lines, if by_log { "CRASH_LOOP" } else { code }, reported);
+        Told { named, ended: Some(ended) }
+    });
 }
 
 /// A rollout that is waited out, because the failure could pass.
 fn fails_in_time(kind: Kind, fail: &'static str, code: &str) {
-    let (object, shop) = failing(kind, fail);
-    let observer = Observer::of(&shop.namespace);
-    let (rolled, lines) = shop.timed(&super::shop::name_of(&object), &new(), &["--timeout", BRIEF]);
-    let report = rolled.workload();
-    assert_eq!(rolled.json["error"]["code"], code, "{:#}", rolled.json);
-    assert_eq!(report["outcome"], "timed_out", "{report:#}");
-    // The way back has no more time than the way there.
-    assert!(matches!(rolled.code, 13 | 14), "{:#}", rolled.json);
-    if rolled.code == 13 {
-        check(&shop, kind, code, report);
-    }
-    let reported = observer.first(Report::of(fail), &new()).expect("the report was seen");
-    let named = named(&lines, code, reported);
-    eprintln!("{kind:?} {fail}: named after {named:?}");
-    assert!(named <= NAMED_WITHIN, "{named:?}");
+    in_time(|| {
+        let (object, shop) = failing(kind, fail);
+        let observer = Observer::of(&shop.namespace);
+        let name = super::shop::name_of(&object);
+        let (rolled, lines) = shop.timed(&name, &new(), &["--timeout", BRIEF]);
+        let report = rolled.workload();
+        assert_eq!(rolled.json["error"]["code"], code, "{:#}", rolled.json);
+        assert_eq!(report["outcome"], "timed_out", "{report:#}");
+        // The way back has no more time than the way there.
+        assert!(matches!(rolled.code, 13 | 14), "{:#}", rolled.json);
+        if rolled.code == 13 {
+            check(&shop, kind, code, report);
+        }
+        let reported = observer.first(Report::of(fail), &new()).expect("the report was seen");
+        Told { named: named(&lines, code, reported), ended: None }
+    });
 }
 
 /// How long after `reported` the diagnosis `code` was on the screen.

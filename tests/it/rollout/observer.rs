@@ -72,6 +72,35 @@ fn runs(pod: &Value, image: &str) -> bool {
     containers.any(|one| one["image"] == image)
 }
 
+/// From the report of what stands in the way to its name on the screen.
+const NAMED_WITHIN: Duration = Duration::from_secs(3);
+/// The same to the end of the wait, where waiting cannot help: some reports may pass within moments,
+/// and the last lines of a log are fetched.
+const ENDED_WITHIN: Duration = Duration::from_secs(6);
+/// How often a rollout may be late, on a machine that is busy with something else.
+const TURNS: usize = 3;
+
+/// How long after the node's report a failure had its name, and the wait its end.
+#[derive(Debug)]
+pub struct Told {
+    pub named: Duration,
+    pub ended: Option<Duration>,
+}
+
+/// Insists that one of `TURNS` is told in time; what else it insists on, it does in each of them.
+pub fn in_time(mut turn: impl FnMut() -> Told) {
+    let mut late = Vec::new();
+    while late.len() < TURNS {
+        let told = turn();
+        eprintln!("{told:?}");
+        if told.named <= NAMED_WITHIN && told.ended.is_none_or(|ended| ended <= ENDED_WITHIN) {
+            return;
+        }
+        late.push(told);
+    }
+    panic!("late each time: {late:?}");
+}
+
 type Seen = Arc<Mutex<Vec<(Instant, Value)>>>;
 
 /// Who watches the pods and the events of a namespace.
