@@ -193,6 +193,15 @@ pub(super) fn web_name(address: &str) -> String {
     }
 }
 
+/// Refuses a clock that the times of an image config cannot name.
+pub(super) fn check_year(epoch: Option<i64>) -> Result<(), Fault> {
+    // From the first second of the year 0 to the last of 9999.
+    match epoch.filter(|seconds| !(-62_167_219_200..=253_402_300_799).contains(seconds)) {
+        Some(seconds) => Err(Fault::EpochYear(seconds)),
+        None => Ok(()),
+    }
+}
+
 /// Seconds since 1970 as a date and time in UTC.
 pub(super) fn rfc3339(seconds: i64) -> String {
     let days = seconds.div_euclid(86_400);
@@ -219,6 +228,18 @@ pub(super) fn rfc3339(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn years_have_four_digits() {
+        for (seconds, text) in
+            [(-62_167_219_200, "0000-01-01T00:00:00Z"), (253_402_300_799, "9999-12-31T23:59:59Z")]
+        {
+            assert_eq!(rfc3339(seconds), text);
+            assert!(check_year(Some(seconds)).is_ok());
+        }
+        assert!(check_year(Some(-62_167_219_201)).is_err());
+        assert!(check_year(Some(253_402_300_800)).is_err());
+    }
 
     #[test]
     fn seconds_are_dates() {

@@ -282,7 +282,7 @@ pub enum Fault {
     #[error("removing drive letter: {0}")]
     Destination(PathError),
     /// A working directory that cannot be used.
-    #[error("normalizing workdir: {0}")]
+    #[error("normalizing workdir: normalizing working directory: removing drive letter: {0}")]
     Workdir(PathError),
     /// A mode that is neither octal nor chmod's.
     #[error("invalid chmod parameter: '{0}'. it should be octal string and between 0 and 07777")]
@@ -325,6 +325,11 @@ pub enum Fault {
     /// A clock that is neither a number nor a context nor a stage.
     #[error("invalid SOURCE_DATE_EPOCH: {0}")]
     Epoch(String),
+    /// A clock whose year has more than four digits, which no image config can name.
+    #[error(
+        "SOURCE_DATE_EPOCH {0} is outside of the years 0 to 9999, which an image config can name"
+    )]
+    EpochYear(i64),
     /// A stage that cannot be a clock.
     #[error("{0}")]
     EpochStage(String),
@@ -367,6 +372,7 @@ impl Fault {
                 "a named context is a directory, a git or http(s) address, `docker-image://…` or \
                  `oci-layout://…`"
             }
+            Self::EpochYear(_) => "give seconds since 1970, and not milliseconds",
             Self::Epoch(_) => {
                 "`SOURCE_DATE_EPOCH` is a number of seconds, `context`, or the name of a context or \
                  of a stage"

@@ -31,6 +31,9 @@ pub enum OptionError {
         /// The word.
         value: String,
     },
+    /// A network that builds do not have.
+    #[error("invalid netmode {0}")]
+    Netmode(String),
     /// Hosts that cannot be read.
     #[error("failed to parse additional hosts: {0}")]
     Hosts(String),
@@ -41,14 +44,14 @@ pub enum OptionError {
     #[error("failed to parse ulimit: {0}")]
     Ulimit(String),
     /// A limit on processors or memory that cannot be.
-    #[error("failed to parse resource limits: invalid {name} value: {value}{reason}")]
+    #[error("failed to parse resource limits: invalid {name} value: {value}: {reason}")]
     Resource {
         /// The attribute.
         name: &'static str,
         /// Its value.
         value: String,
-        /// What it must be, or nothing where that is plain.
-        reason: &'static str,
+        /// What it must be, or what of it is wrong.
+        reason: String,
     },
     /// Something else than a truth value.
     #[error("invalid boolean value for {name}: {value}")]
@@ -65,10 +68,12 @@ pub enum OptionError {
     #[error("failed to parse build-arg:BUILDKIT_DOCKERFILE_CHECK: {0}")]
     Check(lint::OptionsError),
     /// Something that BuildKit has given up.
-    #[error("support for {name:?} was removed in BuildKit 0.11")]
+    #[error("support for {name:?}{kind} was removed in BuildKit 0.11")]
     Removed {
         /// The attribute or build argument.
         name: &'static str,
+        /// ` build-arg` where it is one, or nothing.
+        kind: &'static str,
     },
 }
 
@@ -170,7 +175,7 @@ impl Options {
                 "host" => Network::Host,
                 "none" => Network::None,
                 other => {
-                    return Err(OptionError::Word { name: "netmode", value: other.into() });
+                    return Err(OptionError::Netmode(other.into()));
                 }
             },
             resources: resources(attrs)?,
@@ -227,11 +232,12 @@ fn prefixed(attrs: &Attrs, prefix: &str) -> Attrs {
 
 fn refuse_removed(attrs: &Attrs) -> Result<(), OptionError> {
     if attrs.get("override-copy-image").is_some_and(|image| !image.is_empty()) {
-        return Err(OptionError::Removed { name: "override-copy-image" });
+        return Err(OptionError::Removed { name: "override-copy-image", kind: "" });
     }
-    let name = "build-arg:BUILDKIT_DISABLE_FILEOP";
-    if attrs.get(name).and_then(|value| scalar::boolean(value)) == Some(true) {
-        return Err(OptionError::Removed { name });
+    let name = "BUILDKIT_DISABLE_FILEOP";
+    let value = attrs.get(&format!("build-arg:{name}"));
+    if value.and_then(|value| scalar::boolean(value)) == Some(true) {
+        return Err(OptionError::Removed { name, kind: " build-arg" });
     }
     Ok(())
 }
@@ -329,28 +335,35 @@ fn ulimit(text: &str) -> Result<Ulimit, OptionError> {
     };
     if hard != -1 && (soft == -1 || soft > hard) {
         let rule = "ulimit soft limit must be less than or equal to hard limit";
-        return Err(wrong(format!("{rule}: {soft} > {hard}")));
+        let found = if soft == -1 {
+            format!("soft: -1 (unlimited), hard: {hard}")
+        } else {
+            format!("{soft} > {hard}")
+        };
+        return Err(wrong(format!("{rule}: {found}")));
     }
     Ok(Ulimit { name: name.into(), soft, hard })
 }
 
 fn resources(attrs: &Attrs) -> Result<Option<LinuxResources>, OptionError> {
     let mut resources = LinuxResources::default();
-    if let Some(value) = number(attrs, "memory", ": must be > 0", |number| number > 0)? {
+    if let Some(value) = number(attrs, "memory", signed, "must be > 0", |number| number > 0)? {
         resources.memory = value;
     }
-    let rule = ": must be -1 (unlimited) or > 0";
-    if let Some(value) = number(attrs, "memswap", rule, |number| number == -1 || number > 0)? {
+    let rule = "must be -1 (unlimited) or > 0";
+    if let Some(value) =
+        number(attrs, "memswap", signed, rule, |number| number == -1 || number > 0)?
+    {
         resources.memory_swap = value;
     }
-    let rule = ": must be > 0";
-    if let Some(value) = number(attrs, "cpushares", rule, |number| number > 0)? {
+    let rule = "must be > 0";
+    if let Some(value) = number(attrs, "cpushares", unsigned, rule, |number| number > 0)? {
         resources.cpu_shares = value;
     }
-    if let Some(value) = number(attrs, "cpuperiod", rule, |number| number > 0)? {
+    if let Some(value) = number(attrs, "cpuperiod", unsigned, rule, |number| number > 0)? {
         resources.cpu_period = value;
     }
-    if let Some(value) = number(attrs, "cpuquota", rule, |number| number > 0)? {
+    if let Some(value) = number(attrs, "cpuquota", signed, rule, |number| number > 0)? {
         resources.cpu_quota = value;
     }
     resources.cpuset_cpus = cpuset(attrs, "cpusetcpus")?;
@@ -358,15 +371,28 @@ fn resources(attrs: &Attrs) -> Result<Option<LinuxResources>, OptionError> {
     Ok((resources != LinuxResources::default()).then_some(resources))
 }
 
-fn number<T: std::str::FromStr + PartialOrd + Copy>(
+/// A number without a sign, as Go reads one: not even a plus may stand before it.
+fn unsigned(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|_| !text.starts_with('+'))
+}
+
+fn signed(text: &str) -> Option<i64> {
+    text.parse().ok()
+}
+
+fn number<T: Copy>(
     attrs: &Attrs,
     name: &'static str,
+    parse: impl Fn(&str) -> Option<T>,
     rule: &'static str,
     fits: impl Fn(T) -> bool,
 ) -> Result<Option<T>, OptionError> {
     let Some(text) = attrs.get(name).filter(|text| !text.is_empty()) else { return Ok(None) };
-    let wrong = |reason| OptionError::Resource { name, value: text.clone(), reason };
-    let number: T = text.parse().map_err(|_| wrong(""))?;
+    let wrong = |reason: &str| {
+        let reason = reason.to_owned();
+        OptionError::Resource { name, value: text.clone(), reason }
+    };
+    let number = parse(text).ok_or_else(|| wrong("not a whole number, or too large"))?;
     if fits(number) { Ok(Some(number)) } else { Err(wrong(rule)) }
 }
 
@@ -375,18 +401,29 @@ const MAX_CPU: u32 = 8192;
 
 fn cpuset(attrs: &Attrs, name: &'static str) -> Result<String, OptionError> {
     let Some(text) = attrs.get(name) else { return Ok(String::new()) };
-    let number = |text: &str| text.trim().parse::<u32>().ok().filter(|number| *number <= MAX_CPU);
-    let fits = |part: &str| match part.split_once('-') {
-        None => number(part).is_some(),
-        Some((low, high)) => {
-            matches!((number(low), number(high)), (Some(low), Some(high)) if low <= high)
+    let number = |text: &str| text.trim().parse::<u32>().ok();
+    // What is wrong with a part of the set, if anything.
+    let problem = |part: &str| {
+        let (kind, highest) = match part.split_once('-') {
+            None => ("element", number(part)),
+            Some((low, high)) => {
+                let ends = number(low).zip(number(high)).filter(|(low, high)| low <= high);
+                ("range", ends.map(|(_, high)| high))
+            }
+        };
+        match highest {
+            None => Some(format!("invalid cpuset {kind} {}", quote(part))),
+            Some(highest) if highest > MAX_CPU => {
+                Some(format!("cpuset {kind} {} exceeds maximum {MAX_CPU}", quote(part)))
+            }
+            Some(_) => None,
         }
     };
-    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-    if parts.into_iter().all(fits) {
-        return Ok(text.clone());
+    let mut parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    match parts.find_map(problem) {
+        None => Ok(text.clone()),
+        Some(reason) => Err(OptionError::Resource { name, value: text.clone(), reason }),
     }
-    Err(OptionError::Resource { name, value: text.clone(), reason: "" })
 }
 
 #[cfg(test)]
@@ -423,6 +460,8 @@ mod tests {
             assert!(parsed(&[("ulimit", text)]).is_err(), "{text}");
         }
         assert!(parsed(&[("memory", "0")]).is_err());
+        assert!(parsed(&[("memory", "+5")]).is_ok());
+        assert!(parsed(&[("cpushares", "+5")]).is_err());
         assert!(parsed(&[("memswap", "-1")]).is_ok());
         assert!(parsed(&[("cpusetcpus", "0-3, 5")]).is_ok());
         assert!(parsed(&[("cpusetcpus", "3-1")]).is_err());

@@ -178,6 +178,7 @@ impl<'a> Target<'a> {
             Mode::Build => {
                 let definition = stage.state.marshal(&defaults).map_err(super::Fault::Marshal)?;
                 super::capability::check(&definition, &caps)?;
+                super::epoch::check_year(self.epoch)?;
                 definition
             }
         };

@@ -99,6 +99,10 @@ impl GitUrl {
         };
         // A lone question mark at the end stays with the address.
         let mark = if query.is_empty() && has_empty_query(text) { "?" } else { "" };
+        // Where nothing stands behind the slashes, Go leaves them out too; what git then makes of
+        // `git:` is a host of that name.
+        let slashes =
+            if user.is_empty() && host.is_empty() && decoded.is_empty() { "" } else { "//" };
         let fragment = unescape(fragment, false)?;
         let (reference, subdir) = split_fragment(&fragment);
         Some(Self {
@@ -108,7 +112,10 @@ impl GitUrl {
             query: parse_query(query),
             reference,
             subdir,
-            remote: format!("{}://{user}{host}{path_again}{mark}", protocol.to_ascii_lowercase()),
+            remote: format!(
+                "{}:{slashes}{user}{host}{path_again}{mark}",
+                protocol.to_ascii_lowercase()
+            ),
         })
     }
 
@@ -287,6 +294,10 @@ mod tests {
             ("https://a:@h/r.git", "https://a:@h/r.git"),
             ("https://h/r.git?#x", "https://h/r.git?"),
             ("https://h/r.git??", "https://h/r.git"),
+            ("git://", "git:"),
+            ("git://#main:a", "git:"),
+            ("git://@", "git://@"),
+            ("git:///r", "git:///r"),
         ] {
             assert_eq!(remote(text), Ok(expected.into()), "{text}");
         }

@@ -29,7 +29,7 @@ pub(in crate::compile) fn apply(step: &mut Step<'_, '_>, dir: &str) -> Result<()
         action = action.owner(Owner::parse(user));
     }
     if let Some(epoch) = step.shared.epoch {
-        action = action.timestamp(epoch.saturating_mul(1_000_000_000));
+        action = action.timestamp(epoch.wrapping_mul(1_000_000_000));
     }
     let env = step.stage.state.environment();
     let shown = naming::shown(step.shared.expander, &step.origin.code, env);

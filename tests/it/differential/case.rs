@@ -7,10 +7,17 @@
 //! FROM %BASE%
 //! ```
 //! A line `=== NAME` starts a case. Lines behind it that start with a colon are attributes of the
-//! frontend, or with `:!` one of these: `ignore=PATTERN` is a line of the ignore file, `crlf` ends the lines with CRLF, `unended` leaves
-//! the last line without an end, `json` says that the text is one JSON string, `newer` that releases before ours
-//! make something else of it, `own-words` that we say in words of our own what is wrong. A colon alone ends them. `%BASE%`, `%ARM64%`, `%DEBIAN%`, `%GIT%` are the bed's, and
-//! `images` has more.
+//! frontend, or with `:!` one of these:
+//! - `ignore=PATTERN`: a line of the ignore file,
+//! - `crlf`: the lines end with CRLF; `unended`: the last line has no end,
+//! - `json`: the text is one JSON string,
+//! - `newer=WHY`: releases before ours make something else of it (a case of which they make the same
+//!   fails),
+//! - `own-words=WHY`: we say in words of our own what is wrong, at the same place (a case that says it
+//!   in BuildKit's words fails).
+//!
+//! A colon alone ends them. `%BASE%`, `%ARM64%`, `%DEBIAN%`, `%GIT%` are the bed's, and `images` has
+//! more.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,10 +35,10 @@ pub struct Case {
     pub attrs: BTreeMap<String, String>,
     /// Its ignore file.
     pub ignore: Option<String>,
-    /// Whether older releases make something else of it.
-    pub newer: bool,
-    /// Whether we say in words of our own what is wrong.
-    pub own_words: bool,
+    /// Why older releases make something else of it, where they do.
+    pub newer: Option<String>,
+    /// Why we say in words of our own what is wrong, where we do.
+    pub own_words: Option<String>,
 }
 
 impl Case {
@@ -91,14 +98,18 @@ impl Case {
                 let text: String = serde_json::from_slice(&self.text).unwrap();
                 self.text = text.into_bytes();
             }
-            Some("newer") => self.newer = true,
-            Some("own-words") => self.own_words = true,
-            Some(other) => {
-                let pattern = other.strip_prefix("ignore=").expect(other);
-                let file = self.ignore.get_or_insert_default();
-                file.push_str(pattern);
-                file.push('\n');
-            }
+            Some(other) => match other.split_once('=') {
+                Some(("newer", why)) if !why.is_empty() => self.newer = Some(why.to_owned()),
+                Some(("own-words", why)) if !why.is_empty() => {
+                    self.own_words = Some(why.to_owned())
+                }
+                Some(("ignore", pattern)) => {
+                    let file = self.ignore.get_or_insert_default();
+                    file.push_str(pattern);
+                    file.push('\n');
+                }
+                _ => panic!("`:!{other}` is no option of a case, or lacks its reason"),
+            },
             None => {
                 let (name, value) = line.split_once('=').unwrap_or((line, ""));
                 self.attrs.insert(name.to_owned(), value.to_owned());

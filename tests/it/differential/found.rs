@@ -106,8 +106,10 @@ fn comparable(mut definition: pb::Definition) -> pb::Definition {
 pub fn errors(ours: &CompileError, theirs: &Refused, own_words: bool) -> Vec<String> {
     let mut found = Vec::new();
     let text = error_text(ours);
-    if !own_words && !without_suggestion(&theirs.message).ends_with(without_suggestion(&text)) {
-        found.push(format!("error `{text}`, there `{}`", theirs.message));
+    let is_theirs = without_suggestion(&theirs.message).ends_with(without_suggestion(&text));
+    if own_words == is_theirs {
+        let note = if own_words { " (marked as our own words)" } else { "" };
+        found.push(format!("error `{text}`, there `{}`{note}", theirs.message));
     }
     let mut here: Vec<Vec<(u32, u32)>> = ours.places.iter().map(|lines| each(*lines)).collect();
     // The same place twice arrives once.
