@@ -225,7 +225,12 @@ async fn list(inputs: &discover::Inputs, options: &dial::Options) -> Said {
                     builder.platforms.iter().map(crate::llb::Platform::format).collect();
                 (format!("{}, {}", kind(&builder), list.join(", ")), list)
             }
-            Err(error) => (error.lines().next().unwrap_or_default().to_owned(), Vec::new()),
+            Err(error) => {
+                // The address stands before it.
+                let known = format!("the builder `{address}` cannot be reached: ");
+                let words = error.strip_prefix(&known).unwrap_or(error);
+                (words.lines().next().unwrap_or_default().to_owned(), Vec::new())
+            }
         };
         let mark = if in_use { '*' } else { ' ' };
         lines.push(format!("{mark} {address}  ({named})  {state}"));

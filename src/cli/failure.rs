@@ -74,6 +74,12 @@ impl From<Miss> for Diagnostic {
         let mut lines = text.lines();
         let message = lines.next().unwrap_or_default().trim_end_matches("; tried:");
         let mut diagnostic = Self::new(code, exit, message).with_fix(miss.fix());
+        if exit == Exit::NoBuilder {
+            diagnostic.next_actions.push(NextAction {
+                command: "bk-sync builder ls".to_owned(),
+                description: "where builders could be, and which answer".to_owned(),
+            });
+        }
         let tried: Vec<&str> = lines.map(str::trim).collect();
         for place in &tried {
             diagnostic = diagnostic.with_note(format!("tried {place}"));

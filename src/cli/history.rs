@@ -57,6 +57,9 @@ impl HistoryArguments {
         } else {
             let mut receipts = history.list(self.project.as_deref()).map_err(unreadable)?;
             receipts.truncate(self.limit);
+            if receipts.is_empty() {
+                printer.aside("no deploy is recorded here yet: `bk-sync sync` makes one");
+            }
             let lines: Vec<String> = receipts.iter().map(Receipt::line).collect();
             (lines.join("\n"), json!({ "receipts": receipts }))
         };

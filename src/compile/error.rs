@@ -378,6 +378,10 @@ impl Fault {
                  of a stage"
             }
             Self::OctalMode(_) | Self::SymbolicMode(_) => "write a mode as `0644` or as `u+x`",
+            Self::StageIndex(_) => {
+                "name a stage by `FROM … AS NAME` and copy `--from=NAME`, or count those above: the \
+                 first is 0"
+            }
             Self::Target(_) => "a target is the name of a stage, given by `FROM … AS NAME`",
             _ => return None,
         };

@@ -91,6 +91,26 @@ pub enum Origin {
     },
 }
 
+impl Origin {
+    /// What to do where `host` does not accept what came from here.
+    pub fn renewal(&self, host: &RegistryHost) -> String {
+        match self {
+            Self::Command { command } => format!(
+                "see what `{command}` prints: it has to be a password or token that `{host}` takes"
+            ),
+            Self::ConfigFile { .. } | Self::Helper { .. } => {
+                format!("log in again with `docker login {host}`")
+            }
+            Self::Given { name } => {
+                format!("set `{name}` to a password or token that `{host}` takes from this user")
+            }
+            Self::Lease { name } => {
+                format!("renew the secret `{name}`, and see that `{host}` takes it")
+            }
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

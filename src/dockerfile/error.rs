@@ -445,6 +445,11 @@ impl Cause {
             Self::HeredocWord(_) | Self::HeredocAmbiguous(_) => {
                 "name a heredoc by one plain word, such as `<<EOF`"
             }
+            Self::UnknownInstruction { suggestion: Some(name), .. } => {
+                return Some(format!(
+                    "write `{name}`; or, if the line belongs to the one before it, end that one with `\\`"
+                ));
+            }
             Self::UnknownInstruction { .. } => {
                 "if the line belongs to the one before it, that one needs a `\\` at its end"
             }

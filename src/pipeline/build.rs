@@ -403,7 +403,9 @@ impl Prepared {
             };
             let compiled = tokio::try_join!(frontend.compile(gateway, &input), allowed);
             let compiled = compiled.map(|(compiled, ())| compiled);
-            events.emit(Event::StageEnded { stage: Stage::Compile, ok: compiled.is_ok() });
+            // A push that is refused says nothing against the Dockerfile.
+            let ok = matches!(compiled, Ok(_) | Err(FrontendError::Preflight(_)));
+            events.emit(Event::StageEnded { stage: Stage::Compile, ok });
             let compiled = compiled?;
             let warnings = if self.hold.is_some() {
                 Vec::new()

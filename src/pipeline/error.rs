@@ -206,7 +206,10 @@ impl BuildFailure {
         let (code, message, fix) = judge(failure, failed.as_ref());
         Self {
             code,
-            cause: (message != failure.message).then(|| failure.message.clone()),
+            // These two say all that the builder's words say, less its internal names.
+            cause: (message != failure.message
+                && !matches!(code, "FILE_NOT_FOUND" | "STEP_FAILED"))
+            .then(|| failure.message.clone()),
             message,
             sources: details.sources.clone(),
             step: failed,
@@ -401,7 +404,7 @@ impl PushFailure {
             code,
             message,
             reference: Some(reference.to_owned()),
-            cause: Some(format!("{}: {error}", error.cause())),
+            cause: Some(error.explanation()),
             fix: Some(error.fix()),
             resume: None,
         }

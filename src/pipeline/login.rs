@@ -106,9 +106,7 @@ impl LoginFailure {
                 };
                 format!("give the user or token write access to this repository at `{host}`{scope}")
             }
-            Self::Token(TokenError::WrongCredentials { host, .. }) => {
-                format!("log in again with `docker login {host}`, or renew the token")
-            }
+            Self::Token(TokenError::WrongCredentials { host, origin, .. }) => origin.renewal(host),
             Self::Token(_) => "check the registry's address and the network".to_owned(),
         }
     }

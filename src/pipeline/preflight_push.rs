@@ -45,8 +45,8 @@ pub(super) fn check<'a>(
                     events.emit(Event::Warning(Warning {
                         code: "PREFLIGHT_SKIPPED",
                         message: format!(
-                            "it is not known whether `{host}` will take the push: {}: {error}",
-                            error.cause()
+                            "it is not known whether `{host}` will take the push: {}",
+                            error.explanation()
                         ),
                         hint: None,
                     }));

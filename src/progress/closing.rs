@@ -23,19 +23,37 @@ pub(super) fn closing(state: &State, started: SystemTime, now: SystemTime) -> Ve
         return Vec::new();
     }
     let failed = shown.iter().any(|step| !step.error.is_empty());
-    let cached = shown.iter().filter(|step| step.cached).count();
     let elapsed = seconds(now.duration_since(started).unwrap_or_default());
-    let head = if failed { "failed after" } else { "done in" };
-    let mut lines = vec![format!(
-        "{head} {elapsed}: {}, {cached} cached, {} ran",
-        counted(shown.len(), "step"),
-        shown.len() - cached
-    )];
+    let mut head = if failed { "failed after " } else { "done in " }.to_owned() + &elapsed;
+    let steps = of_the_dockerfile(&shown);
+    if !steps.is_empty() {
+        let cached = steps.iter().filter(|step| step.cached).count();
+        let (all, ran) = (counted(steps.len(), "step"), steps.len() - cached);
+        let _cannot_fail = write!(head, ": {all}, {cached} cached, {ran} ran");
+    }
+    let mut lines = vec![head];
     lines.extend(sent(&shown));
     lines.extend(pushed(&shown));
     lines.extend(pods(&shown));
     lines.extend(times(&shown, now));
     lines
+}
+
+/// The steps of the Dockerfile, which bear a number such as `[build 2/4]`; of a build whose frontend
+/// names its steps otherwise, all that are not ours.
+fn of_the_dockerfile<'s>(steps: &[&'s Step]) -> Vec<&'s Step> {
+    const OURS: [&str; 5] = ["[connect]", "[compile]", "[push]", "[rollout]", "[rollback]"];
+    let is_numbered = |step: &&&Step| {
+        let label = step.name.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+        let number = label.and_then(|(label, _)| label.split(' ').next_back()?.split_once('/'));
+        number.is_some_and(|(at, of)| at.parse::<u32>().is_ok() && of.parse::<u32>().is_ok())
+    };
+    let numbered: Vec<&Step> = steps.iter().filter(is_numbered).copied().collect();
+    if !numbered.is_empty() {
+        return numbered;
+    }
+    let is_ours = |step: &&&Step| OURS.iter().any(|head| step.name.starts_with(head));
+    steps.iter().filter(|step| !is_ours(step)).copied().collect()
 }
 
 fn counted(count: usize, what: &str) -> String {
@@ -66,7 +84,8 @@ fn pushed(steps: &[&Step]) -> Option<String> {
     let size: i64 = blobs().filter(|part| part.name == "uploading").map(|part| part.current).sum();
     let mut text = format!("  pushed  {} in {}", bytes(size), counted(uploaded, "blob"));
     if existing > 0 {
-        let _cannot_fail = write!(text, ", {existing} were there");
+        let word = if existing == 1 { "was" } else { "were" };
+        let _cannot_fail = write!(text, ", {existing} {word} there");
     }
     if mounted > 0 {
         let _cannot_fail = write!(text, ", {mounted} mounted");
@@ -74,8 +93,10 @@ fn pushed(steps: &[&Step]) -> Option<String> {
     Some(text)
 }
 
+/// Pods that were proven: those of a rollout that failed are the failure's matter.
 fn pods(steps: &[&Step]) -> Option<String> {
-    let parts = steps.iter().flat_map(|step| &step.parts).filter(|part| part.id == PODS);
+    let good = steps.iter().filter(|step| step.error.is_empty());
+    let parts = good.flat_map(|step| &step.parts).filter(|part| part.id == PODS);
     let (ready, wanted) =
         parts.fold((0, 0), |(ready, wanted), part| (ready + part.current, wanted + part.total));
     (wanted > 0).then(|| format!("  pods    {ready} of {wanted} ready"))
@@ -179,9 +200,9 @@ mod tests {
             }
         }
         insta::assert_snapshot!(closing(&state, at(0), at(12345)).join("\n"), @r"
-        done in 12.3s: 5 steps, 1 cached, 4 ran
+        done in 12.3s: 2 steps, 1 cached, 1 ran
           sent    2.10MB to the builder
-          pushed  5.00MB in 1 blob, 1 were there
+          pushed  5.00MB in 1 blob, 1 was there
           pods    2 of 3 ready
           time    [2/3] RUN make 8.1s, [rollout] deployment/app 3.0s, [push] r/a:1 0.6s
         ");

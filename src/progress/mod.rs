@@ -10,6 +10,7 @@
 
 mod closing;
 mod overflow;
+mod pace;
 mod plain;
 mod rawjson;
 mod reporter;

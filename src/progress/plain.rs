@@ -272,6 +272,10 @@ impl Plain {
         now: SystemTime,
         out: &mut String,
     ) {
+        // Their step's own lines tell of pods as they turn ready.
+        if part.id == PODS {
+            return;
+        }
         let key = (index, part.id.clone());
         if part.completed.is_none() {
             // The first word on a part comes after a while: most end before that.

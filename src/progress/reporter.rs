@@ -2,6 +2,7 @@
 
 use super::{
     closing::closing,
+    pace::Pace,
     plain::Plain,
     rawjson,
     state::State,
@@ -28,9 +29,6 @@ const TICK: Duration = Duration::from_millis(100);
 /// Bytes of output that may wait for a slow stderr; what comes on top is dropped, and counted, so
 /// that a paused terminal stops neither the build nor grows the process.
 const MAX_WAITING: usize = 8 << 20;
-
-/// A view is redrawn no more often than this.
-const FRAME: Duration = Duration::from_millis(100);
 
 /// How progress is written.
 #[derive(Debug)]
@@ -79,7 +77,7 @@ impl Reporter {
             out,
             synthesizer: Synthesizer::default(),
             state: State::default(),
-            last_frame: None,
+            pace: Pace::default(),
             waiting: Arc::clone(&waiting),
             dropped: Arc::clone(&dropped),
         };
@@ -140,7 +138,7 @@ struct Reader {
     out: Box<dyn Write + Send>,
     synthesizer: Synthesizer,
     state: State,
-    last_frame: Option<Instant>,
+    pace: Pace,
     waiting: Arc<AtomicUsize>,
     dropped: Arc<AtomicUsize>,
 }
@@ -159,10 +157,9 @@ impl Reader {
                 }
             }
             if let View::Tty(tty, terminal) = &mut self.view
-                && self.last_frame.is_none_or(|last| last.elapsed() >= FRAME)
+                && self.pace.is_due(Instant::now())
             {
                 text.push_str(&tty.draw(&self.state, SystemTime::now(), (terminal.size)()));
-                self.last_frame = Some(Instant::now());
             }
             self.write(&text);
         }

@@ -255,7 +255,7 @@ fn headline(step: &Step, now: SystemTime, width: usize) -> Line {
     let time = seconds(step.duration(now));
     // One column stays free, so that no terminal wraps.
     let room = width.saturating_sub(time.len() + 2);
-    let head = fitted(&format!(" => {word}{}", step.name), room);
+    let head = fitted(&format!(" => {word}{}", short(&step.name)), room);
     let gap = " ".repeat(room.saturating_sub(head.width()) + 1);
     Line { text: format!("{head}{gap}{time}"), style }
 }
@@ -496,7 +496,7 @@ mod tests {
         warning: odd
         hint: do less
          => ERROR [build 2/2] RUN make                         2.6s
-        failed after 3.5s: 3 steps, 0 cached, 3 ran
+        failed after 3.5s: 2 steps, 0 cached, 2 ran
           sent    1.50MB to the builder
           time    [build 2/2] RUN make 2.6s, [internal] load build…
         ");

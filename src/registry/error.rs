@@ -235,6 +235,14 @@ impl RegistryError {
         }
     }
 
+    /// What it means, and what was asked and answered; that of a token's error says both.
+    pub fn explanation(&self) -> String {
+        match &self.kind {
+            Kind::Token(_) => self.cause(),
+            _ => format!("{}: {self}", self.cause()),
+        }
+    }
+
     /// What to do about it.
     pub fn fix(&self) -> String {
         let Failed { host, repository, .. } = &**self;
@@ -253,10 +261,10 @@ impl RegistryError {
             Kind::Token(TokenError::InsecureRealm { .. }) => {
                 "have the registry name its token server by https".to_owned()
             }
+            Kind::Token(TokenError::WrongCredentials { origin, .. }) => origin.renewal(host),
             Kind::ScopeRefused { .. }
             | Kind::Unauthorized
-            | Kind::Token(TokenError::NoCredentials { .. } | TokenError::WrongCredentials { .. }) =>
-            {
+            | Kind::Token(TokenError::NoCredentials { .. }) => {
                 format!(
                     "log in with `docker login {host}`, or set `BK_SYNC_REGISTRY_USERNAME` and \
                  `BK_SYNC_REGISTRY_PASSWORD`"

@@ -44,5 +44,6 @@ mod schema;
 mod session;
 mod shared_cache;
 mod sync;
+mod transcripts;
 mod verify;
 mod why;

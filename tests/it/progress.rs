@@ -49,7 +49,6 @@ fn a_step_that_fails_shows_its_line_its_output_and_its_exit_code() {
     last lines of its output:
       | before
       | to-stderr
-    caused by: process "/bin/sh -c exec >&2; echo before;   echo to-stderr; exit 7" did not complete successfully: exit code: 7
     more: `bk-sync explain STEP_FAILED`
     "#);
 

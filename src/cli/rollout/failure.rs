@@ -93,10 +93,7 @@ fn interrupted(report: Option<&RolloutReport>) -> Diagnostic {
     let mut diagnostic = Diagnostic::new("INTERRUPTED", Exit::Interrupted, message);
     let set = report.workloads.iter().filter(|one| !one.containers.is_empty());
     for one in set.filter(|one| !goes_back(one)) {
-        diagnostic.next_actions.push(NextAction {
-            command: format!("bk-sync rollback {} -n {}", one.workload, one.namespace),
-            description: "go back to the image before".to_owned(),
-        });
+        diagnostic.next_actions.push(back(report, one));
     }
     with_report(diagnostic, report)
 }
@@ -121,9 +118,9 @@ fn failed(report: &RolloutReport) -> Diagnostic {
             diagnostic = diagnostic.with_note(match back.outcome {
                 RollbackOutcome::Verified => {
                     format!(
-                        "{} runs {image} again ({} pods, verified)",
+                        "{} runs {image} again ({}, verified)",
                         one.workload,
-                        back.pods.len()
+                        counted(back.pods.len())
                     )
                 }
                 RollbackOutcome::Nothing => format!("not rolled back: {words}"),
@@ -135,6 +132,9 @@ fn failed(report: &RolloutReport) -> Diagnostic {
         }
         None if one.outcome != Outcome::Deleted => {
             diagnostic = diagnostic.with_note(format!("{} stays as it is", one.workload));
+            if one.outcome == Outcome::Failed {
+                diagnostic.next_actions.push(back(report, one));
+            }
         }
         None => {}
     }
@@ -152,11 +152,33 @@ fn failed(report: &RolloutReport) -> Diagnostic {
     with_report(diagnostic, report)
 }
 
+/// A count of pods.
+pub(super) fn counted(pods: usize) -> String {
+    if pods == 1 { "1 pod".to_owned() } else { format!("{pods} pods") }
+}
+
+/// The command that goes back to the image before, in the same cluster.
+pub(super) fn back(report: &RolloutReport, one: &WorkloadReport) -> NextAction {
+    let context = report.context.as_ref().map(|name| format!(" --context {name}"));
+    NextAction {
+        command: format!(
+            "bk-sync rollback {} -n {}{}",
+            one.workload,
+            one.namespace,
+            context.unwrap_or_default()
+        ),
+        description: "go back to the image before".to_owned(),
+    }
+}
+
 fn told_by(one: &WorkloadReport, first: &report::Diagnosis) -> Diagnostic {
     let message = format!("{}: {}", one.workload, first.message);
     let mut diagnostic =
         Diagnostic::new(first.code.as_str(), Exit::Rollout, message).with_fix(first.fix.clone());
-    diagnostic.causes.extend(first.evidence.iter().cloned());
+    // That a container ended with this code is said already.
+    let exited = first.exit_code.map(|code| format!("Error: exit code {code}"));
+    let evidence = first.evidence.iter().filter(|words| Some(*words) != exited.as_ref());
+    diagnostic.causes.extend(evidence.cloned());
     if let Some(message) = &one.message {
         diagnostic = diagnostic.with_note(message.clone());
     }

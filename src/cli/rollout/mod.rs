@@ -286,10 +286,7 @@ pub(super) fn lines(report: &RolloutReport) -> String {
 
 fn line(workload: &WorkloadReport) -> String {
     let WorkloadReport { workload: name, namespace, image, pods, .. } = workload;
-    let pods = match pods.len() {
-        1 => "1 pod".to_owned(),
-        count => format!("{count} pods"),
-    };
+    let pods = failure::counted(pods.len());
     match workload.outcome {
         Outcome::Unchanged => format!("{name} in {namespace} runs {image} already ({pods})"),
         Outcome::Set => format!("{name} in {namespace} is set to {image}"),
@@ -299,10 +296,5 @@ fn line(workload: &WorkloadReport) -> String {
 
 pub(super) fn next_actions(report: &RolloutReport) -> Vec<NextAction> {
     let rolled = report.workloads.iter().filter(|one| one.outcome == Outcome::RolledOut);
-    rolled
-        .map(|one| NextAction {
-            command: format!("bk-sync rollback {} -n {}", one.workload, one.namespace),
-            description: "go back to the image before".to_owned(),
-        })
-        .collect()
+    rolled.map(|one| failure::back(report, one)).collect()
 }

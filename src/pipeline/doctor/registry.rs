@@ -57,6 +57,6 @@ async fn push(repository: &Repository, login: &Login) -> Check {
             };
             Check::failed("registry", "push", finding, fix.unwrap_or_default())
         }
-        Err(error) => Check::skipped("registry", "push", format!("{}: {error}", error.cause())),
+        Err(error) => Check::skipped("registry", "push", error.explanation()),
     }
 }
