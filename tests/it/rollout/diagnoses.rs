@@ -2,9 +2,11 @@
 //! each kind of workload.
 
 use super::{
+    beside::Beside,
     observer::{Observer, Report, Told, in_time},
     shop::{Kind, Lines, Shop, digest, new, old, on_pods, workload},
 };
+use crate::command::succeed;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,7 @@ fn fails_at_once(kind: Kind, fail: &'static str, code: &str) {
         let (object, shop) = failing(kind, fail);
         let observer = Observer::of(&shop.namespace);
         let name = super::shop::name_of(&object);
+        let beside = Beside::of(&shop, &name, &new());
         let (rolled, lines) = shop.timed(&name, &new(), &["--timeout", GIVEN]);
         rolled.ended(13, code);
         let report = rolled.workload();
@@ -25,8 +28,9 @@ fn fails_at_once(kind: Kind, fail: &'static str, code: &str) {
         check(&shop, kind, code, report);
         assert!(rolled.took < Duration::from_mins(2), "it waited: {:?}", rolled.took);
         let reported = observer.first(Report::of(fail), &new()).expect("the report was seen");
-        let ended =
-            lines.first("[rollback]").expect("the way back is told").duration_since(reported);
+        let back = lines.first("[rollback]").expect("the way back is told");
+        let ended = back.duration_since(reported);
+        kubectl_knew_nothing(beside, back);
         // What only a log tells has its name when the log was read.
         let by_log = code == "EXEC_FORMAT_ERROR";
         let named = named(&lines, if by_log { "CRASH_LOOP" } else { code }, reported);
@@ -40,6 +44,7 @@ fn fails_in_time(kind: Kind, fail: &'static str, code: &str) {
         let (object, shop) = failing(kind, fail);
         let observer = Observer::of(&shop.namespace);
         let name = super::shop::name_of(&object);
+        let beside = Beside::of(&shop, &name, &new());
         let (rolled, lines) = shop.timed(&name, &new(), &["--timeout", BRIEF]);
         let report = rolled.workload();
         assert_eq!(rolled.json["error"]["code"], code, "{:#}", rolled.json);
@@ -48,10 +53,18 @@ fn fails_in_time(kind: Kind, fail: &'static str, code: &str) {
         assert!(matches!(rolled.code, 13 | 14), "{:#}", rolled.json);
         if rolled.code == 13 {
             check(&shop, kind, code, report);
+            kubectl_knew_nothing(beside, lines.first("[rollback]").expect("the way back is told"));
         }
         let reported = observer.first(Report::of(fail), &new()).expect("the report was seen");
         Told { named: named(&lines, code, reported), ended: None }
     });
+}
+
+/// kubectl waited on while we went `back`; then it calls the image before a success.
+fn kubectl_knew_nothing(beside: Beside, back: Instant) {
+    let verdict = beside.verdict();
+    assert!(verdict.at > back, "kubectl was first: {verdict:?}");
+    assert_eq!(verdict.code, 0, "{verdict:?}");
 }
 
 /// How long after `reported` the diagnosis `code` was on the screen.
@@ -182,6 +195,22 @@ scenarios! {
     fails_at_once daemon_set_startup: DaemonSet, "StartupFailing" => "NOT_STARTED";
     fails_in_time daemon_set_readiness: DaemonSet, "ReadinessFailing" => "PROBE_FAILING";
     fails_at_once daemon_set_liveness: DaemonSet, "LivenessFailing" => "PROBE_FAILING";
+    fails_at_once stateful_set_pull_secret_missing: StatefulSet, "ErrImagePull-secret" => "PULL_SECRET_MISSING";
+    fails_at_once stateful_set_config_map_missing: StatefulSet, "CreateContainerConfigError-configmap" => "CONFIG_MISSING";
+    fails_at_once stateful_set_key_missing: StatefulSet, "CreateContainerConfigError-key" => "CONFIG_MISSING";
+    fails_at_once stateful_set_runs_as_root: StatefulSet, "CreateContainerConfigError-root" => "CONTAINER_REFUSED";
+    fails_at_once stateful_set_startup: StatefulSet, "StartupFailing" => "NOT_STARTED";
+    fails_in_time stateful_set_rate_limit: StatefulSet, "RateLimited" => "IMAGE_PULL_RATE_LIMITED";
+    fails_in_time stateful_set_volume: StatefulSet, "FailedAttachVolume" => "VOLUME_MOUNT_FAILED";
+    fails_in_time stateful_set_sandbox: StatefulSet, "FailedCreatePodSandBox" => "SANDBOX_FAILED";
+    fails_at_once daemon_set_pull_secret_missing: DaemonSet, "ErrImagePull-secret" => "PULL_SECRET_MISSING";
+    fails_at_once daemon_set_config_map_missing: DaemonSet, "CreateContainerConfigError-configmap" => "CONFIG_MISSING";
+    fails_at_once daemon_set_key_missing: DaemonSet, "CreateContainerConfigError-key" => "CONFIG_MISSING";
+    fails_at_once daemon_set_runs_as_root: DaemonSet, "CreateContainerConfigError-root" => "CONTAINER_REFUSED";
+    fails_at_once daemon_set_volume_secret: DaemonSet, "FailedMount-secret" => "CONFIG_MISSING";
+    fails_in_time daemon_set_rate_limit: DaemonSet, "RateLimited" => "IMAGE_PULL_RATE_LIMITED";
+    fails_in_time daemon_set_volume: DaemonSet, "FailedAttachVolume" => "VOLUME_MOUNT_FAILED";
+    fails_in_time daemon_set_sandbox: DaemonSet, "FailedCreatePodSandBox" => "SANDBOX_FAILED";
 }
 
 #[test]
@@ -231,37 +260,19 @@ fn what_is_tolerated_is_waited_out() {
 
 #[test]
 fn what_no_node_can_take_is_told_with_its_constraint() {
-    let object = workload(Kind::Deployment);
-    let shop = Shop::with(&object);
-    // A rival setting that arrives with the image: the new pods find no node.
-    let nowhere = json!({"spec": {"template": {"spec": {"nodeSelector": {"nowhere": "true"}}}}});
-    let pause = json!({"spec": {"paused": true}}).to_string();
-    crate::command::succeed(&mut shop.kubectl(&["patch", "deployment/web", "-p", &pause]));
-    crate::command::succeed(&mut shop.kubectl(&[
-        "patch",
-        "deployment/web",
-        "-p",
-        &nowhere.to_string(),
-    ]));
-    let resume = json!({"spec": {"paused": false}}).to_string();
-    let image = json!({"spec": {"paused": false, "template": {"spec": {"containers":
-        [{"name": "app", "image": new()}]}}}});
-    drop(resume);
-    crate::command::succeed(&mut shop.kubectl(&[
-        "patch",
-        "deployment/web",
-        "-p",
-        &image.to_string(),
-    ]));
-    // The image is there already; its pods are not.
-    let rolled =
-        shop.rollout("deployment/web", &new(), &["--timeout", GIVEN, "--on-failure", "keep"]);
-    rolled.ended(14, "UNSCHEDULABLE");
-    assert!(
-        rolled.json["error"]["message"].as_str().unwrap().contains("labels"),
-        "{:#}",
-        rolled.json
-    );
+    for kind in [Kind::Deployment, Kind::StatefulSet] {
+        let object = workload(kind);
+        let (shop, name) = (Shop::with(&object), super::shop::name_of(&object));
+        // A rival setting that arrives with the image: the new pods find no node.
+        let rival = json!({"spec": {"template": {"spec": {"nodeSelector": {"nowhere": "true"},
+            "containers": [{"name": "app", "image": new()}]}}}});
+        succeed(&mut shop.kubectl(&["patch", &name, "-p", &rival.to_string()]));
+        // The image is there already; its pods are not.
+        let rolled = shop.rollout(&name, &new(), &["--timeout", GIVEN, "--on-failure", "keep"]);
+        rolled.ended(14, "UNSCHEDULABLE");
+        let message = rolled.json["error"]["message"].as_str().unwrap();
+        assert!(message.contains("labels"), "{message}");
+    }
 }
 
 #[test]

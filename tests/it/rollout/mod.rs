@@ -2,6 +2,7 @@
 //! that report what a kubelet would. Every scenario has a namespace of its own.
 
 mod access;
+mod beside;
 mod diagnoses;
 mod endings;
 mod locks;

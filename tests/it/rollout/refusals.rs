@@ -1,9 +1,11 @@
 //! What is refused before anything changes, and what the cluster's policies refuse afterwards.
 
-use super::shop::{Kind, Rolled, Shop, digest, new, old, workload};
+use super::shop::{Kind, Rolled, Shop, digest, name_of, new, old, workload};
 use crate::command::{run, succeed, unique};
 use serde_json::{Value, json};
 use std::time::Instant;
+
+const KINDS: [Kind; 3] = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet];
 
 /// A rollout that is refused with `code`, and leaves the workload as it was.
 fn refused(shop: &Shop, workload: &str, flags: &[&str], code: &str) -> Rolled {
@@ -202,23 +204,22 @@ fn a_policy_that_refuses_the_change_is_known_before_it() {
 
 #[test]
 fn a_policy_that_refuses_the_pods_is_diagnosed() {
-    let shop = Shop::with(&workload(Kind::Deployment));
-    let name = unique("policy");
-    deny(
-        &shop,
-        &name,
-        "",
-        "pods",
-        &format!("!object.spec.containers.exists(c, c.image.endsWith('{}'))", digest('b')),
-    );
-    shop.until("the policy", |shop| {
-        let image = format!("--image={}", new());
-        run(&mut shop.kubectl(&["run", "probe", &image, "--dry-run=server"])).code != 0
-    });
-    let rolled = shop.rollout("deployment/web", &new(), &["--timeout", "120s"]);
-    rolled.ended(13, "ADMISSION_REFUSED");
-    undeny(&shop, &name);
-    shop.runs(&old(), 2);
+    for kind in KINDS {
+        let object = workload(kind);
+        let shop = Shop::with(&object);
+        let name = unique("policy");
+        let expression =
+            format!("!object.spec.containers.exists(c, c.image.endsWith('{}'))", digest('b'));
+        deny(&shop, &name, "", "pods", &expression);
+        shop.until("the policy", |shop| {
+            let image = format!("--image={}", new());
+            run(&mut shop.kubectl(&["run", "probe", &image, "--dry-run=server"])).code != 0
+        });
+        let rolled = shop.rollout(&name_of(&object), &new(), &["--timeout", "120s"]);
+        rolled.ended(13, "ADMISSION_REFUSED");
+        undeny(&shop, &name);
+        shop.runs(&old(), 2);
+    }
 }
 
 /// A policy of the API server for this namespace alone.
@@ -256,12 +257,34 @@ fn a_quota_without_room_is_diagnosed() {
     shop.runs(&old(), 2);
 }
 
+/// Where a pod goes before its successor comes, a quota that shrank keeps the one before out too.
+#[test]
+fn a_quota_that_shrank_keeps_the_way_back_closed() {
+    for kind in [Kind::StatefulSet, Kind::DaemonSet] {
+        let object = workload(kind);
+        let shop = Shop::with(&object);
+        shop.apply(&json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "one"},
+            "spec": {"hard": {"pods": "1"}}}));
+        shop.until("the quota's count", |shop| {
+            shop.get("resourcequota/one")["status"]["used"]["pods"] == "2"
+        });
+        let rolled = shop.rollout(&name_of(&object), &new(), &["--timeout", "20s"]);
+        rolled.ended(14, "QUOTA_EXCEEDED");
+        assert_eq!(shop.image(&name_of(&object)), old(), "the template goes back all the same");
+    }
+}
+
 #[test]
 fn pod_security_is_diagnosed() {
-    let shop = Shop::with(&workload(Kind::Deployment));
-    let label = "pod-security.kubernetes.io/enforce=restricted";
-    succeed(&mut shop.kubectl(&["label", "namespace", &shop.namespace, label]));
-    let rolled = shop.rollout("deployment/web", &new(), &["--timeout", "120s"]);
-    rolled.ended(13, "ADMISSION_REFUSED");
-    shop.runs(&old(), 2);
+    for kind in KINDS {
+        let object = workload(kind);
+        let shop = Shop::with(&object);
+        let label = "pod-security.kubernetes.io/enforce=restricted";
+        succeed(&mut shop.kubectl(&["label", "namespace", &shop.namespace, label]));
+        // Pods that go before their successors come cannot come back either.
+        let (timeout, code) = if kind == Kind::Deployment { ("120s", 13) } else { ("20s", 14) };
+        let rolled = shop.rollout(&name_of(&object), &new(), &["--timeout", timeout]);
+        rolled.ended(code, "ADMISSION_REFUSED");
+        assert_eq!(shop.image(&name_of(&object)), old());
+    }
 }

@@ -1,5 +1,6 @@
 //! Rollouts that come about, of every kind and strategy.
 
+use super::beside::Beside;
 use super::shop::{Kind, Rolled, Shop, digest, name_of, new, old, other, workload};
 use crate::{
     bed,
@@ -12,6 +13,7 @@ use std::time::Instant;
 fn comes_about(object: &Value) -> Shop {
     let shop = Shop::with(object);
     let name = name_of(object);
+    let beside = Beside::of(&shop, &name, &new());
     let rolled = shop.rollout(&name, &new(), &["--timeout", "170s"]);
     rolled.ended(0, "");
     let report = rolled.workload();
@@ -26,7 +28,8 @@ fn comes_about(object: &Value) -> Shop {
     }
     assert!(report["revision"]["uid"].is_string(), "{report:#}");
     shop.runs(&new(), 2);
-    assert!(shop.kubectl_calls_it_done(&name), "kubectl does not call it done");
+    let verdict = beside.verdict();
+    assert_eq!(verdict.code, 0, "{verdict:?}");
     shop
 }
 
