@@ -257,23 +257,6 @@ fn a_quota_without_room_is_diagnosed() {
     shop.runs(&old(), 2);
 }
 
-/// Where a pod goes before its successor comes, a quota that shrank keeps the one before out too.
-#[test]
-fn a_quota_that_shrank_keeps_the_way_back_closed() {
-    for kind in [Kind::StatefulSet, Kind::DaemonSet] {
-        let object = workload(kind);
-        let shop = Shop::with(&object);
-        shop.apply(&json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "one"},
-            "spec": {"hard": {"pods": "1"}}}));
-        shop.until("the quota's count", |shop| {
-            shop.get("resourcequota/one")["status"]["used"]["pods"] == "2"
-        });
-        let rolled = shop.rollout(&name_of(&object), &new(), &["--timeout", "20s"]);
-        rolled.ended(14, "QUOTA_EXCEEDED");
-        assert_eq!(shop.image(&name_of(&object)), old(), "the template goes back all the same");
-    }
-}
-
 #[test]
 fn pod_security_is_diagnosed() {
     for kind in KINDS {

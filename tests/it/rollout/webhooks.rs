@@ -157,15 +157,18 @@ fn a_webhook_that_does_not_answer_is_named_and_waited_for() {
 
 #[test]
 fn a_quota_that_leaves_no_room_for_what_was_taken_down_is_told_with_the_way_back() {
-    // A StatefulSet takes a pod down first; the quota then has no room for it, whatever its image.
-    let shop = Shop::with(&workload(Kind::StatefulSet));
-    shop.apply(&json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "one"},
-        "spec": {"hard": {"pods": "1"}}}));
-    shop.until("the quota's count", |shop| {
-        shop.get("resourcequota/one")["status"]["used"]["pods"] == "2"
-    });
-    let rolled = shop.rollout("statefulset/web", &new(), &["--timeout", "12s"]);
-    rolled.ended(14, "QUOTA_EXCEEDED");
-    assert_eq!(rolled.workload()["rollback"]["outcome"], "failed");
-    assert_eq!(shop.image("statefulset/web"), old());
+    // These take a pod down first; the quota then has no room for it, whatever its image.
+    for kind in [Kind::StatefulSet, Kind::DaemonSet] {
+        let shop = Shop::with(&workload(kind));
+        let name = format!("{}/web", kind.word());
+        shop.apply(&json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "one"},
+            "spec": {"hard": {"pods": "1"}}}));
+        shop.until("the quota's count", |shop| {
+            shop.get("resourcequota/one")["status"]["used"]["pods"] == "2"
+        });
+        let rolled = shop.rollout(&name, &new(), &["--timeout", "12s"]);
+        rolled.ended(14, "QUOTA_EXCEEDED");
+        assert_eq!(rolled.workload()["rollback"]["outcome"], "failed");
+        assert_eq!(shop.image(&name), old());
+    }
 }
