@@ -101,7 +101,7 @@ impl Case {
             Some(other) => match other.split_once('=') {
                 Some(("newer", why)) if !why.is_empty() => self.newer = Some(why.to_owned()),
                 Some(("own-words", why)) if !why.is_empty() => {
-                    self.own_words = Some(why.to_owned())
+                    self.own_words = Some(why.to_owned());
                 }
                 Some(("ignore", pattern)) => {
                     let file = self.ignore.get_or_insert_default();

@@ -323,7 +323,7 @@ async fn compare(here: &Here<'_>, case: &Case, filename: String, release: Releas
         let ours = here.check(case, &filename).await;
         match sides::check_there(here.gateway, case, &filename).await {
             Ok(theirs) => {
-                outcome.differs.extend(found::checks(&ours, &theirs, case.own_words.is_some()))
+                outcome.differs.extend(found::checks(&ours, &theirs, case.own_words.is_some()));
             }
             // What keeps the file from being read keeps it from being checked.
             Err(_) if ours.error.is_some() => {}

@@ -12,7 +12,6 @@ use std::{
 #[derive(Debug)]
 pub struct Verdict {
     pub code: i32,
-    pub text: String,
     pub at: Instant,
 }
 
@@ -31,7 +30,8 @@ impl Beside {
             let is_set = run(&mut set);
             assert_eq!(is_set.code, 0, "the image is never set: {}", is_set.stderr);
             let said = run(&mut status);
-            Verdict { code: said.code, text: said.stdout + &said.stderr, at: Instant::now() }
+            eprintln!("kubectl: {}{}", said.stdout, said.stderr);
+            Verdict { code: said.code, at: Instant::now() }
         });
         Self(thread)
     }

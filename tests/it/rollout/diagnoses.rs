@@ -4,7 +4,7 @@
 use super::{
     beside::Beside,
     observer::{Observer, Report, Told, in_time},
-    shop::{Kind, Lines, Shop, digest, new, old, on_pods, workload},
+    shop::{Kind, Lines, Shop, digest, name_of, new, old, on_pods, workload},
 };
 use crate::command::succeed;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ fn fails_at_once(kind: Kind, fail: &'static str, code: &str) {
     in_time(|| {
         let (object, shop) = failing(kind, fail);
         let observer = Observer::of(&shop.namespace);
-        let name = super::shop::name_of(&object);
+        let name = name_of(&object);
         let beside = Beside::of(&shop, &name, &new());
         let (rolled, lines) = shop.timed(&name, &new(), &["--timeout", GIVEN]);
         rolled.ended(13, code);
@@ -43,7 +43,7 @@ fn fails_in_time(kind: Kind, fail: &'static str, code: &str) {
     in_time(|| {
         let (object, shop) = failing(kind, fail);
         let observer = Observer::of(&shop.namespace);
-        let name = super::shop::name_of(&object);
+        let name = name_of(&object);
         let beside = Beside::of(&shop, &name, &new());
         let (rolled, lines) = shop.timed(&name, &new(), &["--timeout", BRIEF]);
         let report = rolled.workload();
@@ -216,7 +216,7 @@ scenarios! {
 #[test]
 fn an_exec_format_error_is_read_out_of_the_log() {
     let (object, shop) = failing(Kind::Deployment, "ExecFormat");
-    let rolled = shop.rollout(&super::shop::name_of(&object), &new(), &["--timeout", GIVEN]);
+    let rolled = shop.rollout(&name_of(&object), &new(), &["--timeout", GIVEN]);
     rolled.ended(13, "EXEC_FORMAT_ERROR");
     let log = rolled.workload()["diagnoses"][0]["log"].to_string();
     assert!(log.contains("exec format error"), "{log}");
@@ -226,7 +226,7 @@ fn an_exec_format_error_is_read_out_of_the_log() {
 fn a_readiness_gate_that_nobody_opens_is_named() {
     // kwok opens a pod's gates when it runs, but for pods that are told to wait for them.
     let (object, shop) = failing(Kind::Deployment, "ReadinessGate");
-    let rolled = shop.rollout(&super::shop::name_of(&object), &new(), &["--timeout", BRIEF]);
+    let rolled = shop.rollout(&name_of(&object), &new(), &["--timeout", BRIEF]);
     rolled.ended(13, "READINESS_GATE");
     let message = rolled.json["error"]["message"].as_str().unwrap();
     assert!(message.contains("example.test/gate"), "{message}");
@@ -236,7 +236,7 @@ fn a_readiness_gate_that_nobody_opens_is_named() {
 #[test]
 fn the_last_lines_of_the_container_that_crashed_are_shown() {
     let (object, shop) = failing(Kind::Deployment, "CrashLoopBackOff");
-    let rolled = shop.rollout(&super::shop::name_of(&object), &new(), &["--timeout", GIVEN]);
+    let rolled = shop.rollout(&name_of(&object), &new(), &["--timeout", GIVEN]);
     rolled.ended(13, "CRASH_LOOP");
     let step = &rolled.json["error"]["details"]["step"];
     assert!(step["log"].to_string().contains("password authentication failed"), "{step:#}");
@@ -262,7 +262,7 @@ fn what_is_tolerated_is_waited_out() {
 fn what_no_node_can_take_is_told_with_its_constraint() {
     for kind in [Kind::Deployment, Kind::StatefulSet] {
         let object = workload(kind);
-        let (shop, name) = (Shop::with(&object), super::shop::name_of(&object));
+        let (shop, name) = (Shop::with(&object), name_of(&object));
         // A rival setting that arrives with the image: the new pods find no node.
         let rival = json!({"spec": {"template": {"spec": {"nodeSelector": {"nowhere": "true"},
             "containers": [{"name": "app", "image": new()}]}}}});

@@ -9,7 +9,7 @@ use crate::{
     command::{run, succeed, unique, write_files},
 };
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Real pulls and starts, under emulation and beside other work.
 const LONG: [&str; 2] = ["--timeout", "170s"];

@@ -155,7 +155,7 @@ fn the_rights_that_readme_lists_are_enough_and_none_is_too_many() {
         let shop = Shop::with(&object);
         let who = least(&shop, &rules);
         let flags: Vec<&str> = who.iter().map(String::as_str).collect();
-        let name = super::shop::name_of(&object);
+        let name = name_of(&object);
         let rolled = shop.rollout(&name, &new(), &flags);
         rolled.ended(0, "");
         shop.runs(&new(), 2);

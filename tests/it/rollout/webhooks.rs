@@ -161,8 +161,10 @@ fn a_quota_that_leaves_no_room_for_what_was_taken_down_is_told_with_the_way_back
     for kind in [Kind::StatefulSet, Kind::DaemonSet] {
         let shop = Shop::with(&workload(kind));
         let name = format!("{}/web", kind.word());
-        shop.apply(&json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "one"},
-            "spec": {"hard": {"pods": "1"}}}));
+        shop.apply(
+            &json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "one"},
+            "spec": {"hard": {"pods": "1"}}}),
+        );
         shop.until("the quota's count", |shop| {
             shop.get("resourcequota/one")["status"]["used"]["pods"] == "2"
         });

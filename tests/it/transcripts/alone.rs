@@ -25,9 +25,8 @@ fn init_done_and_refused() {
 #[test]
 fn llb_done_and_refused() {
     let llb = ["llb", "--assume", "assumptions.json", "--platform", "linux/arm64"];
-    let scene = |dockerfile| {
-        Scene::new(&llb).file("Dockerfile", dockerfile).file("assumptions.json", "{}")
-    };
+    let scene =
+        |dockerfile| Scene::new(&llb).file("Dockerfile", dockerfile).file("assumptions.json", "{}");
     transcript("llb_done", || scene("FROM scratch\nCOPY a /\n"));
     transcript("llb_dockerfile_wrong", || scene("FROM scratch\nCOPY --from=1 a /\n"));
 }

@@ -22,9 +22,7 @@ const NO_OUTPUT: [&str; 3] = ["-o", "type=cacheonly", "."];
 
 #[test]
 fn build_done_and_pushed() {
-    transcript("build_done", || {
-        build("RUN echo CANARY\nCOPY a /a\n", &NO_OUTPUT).file("a", "1")
-    });
+    transcript("build_done", || build("RUN echo CANARY\nCOPY a /a\n", &NO_OUTPUT).file("a", "1"));
     let tag = format!("{}/transcripts/canary:CANARY", bed::registry());
     transcript("build_pushed", || build("RUN echo CANARY\n", &["-t", &tag, "--push", "."]));
 }

@@ -110,9 +110,7 @@ impl Scene {
     fn try_out(&self, line: &str) {
         let binary = Path::new(env!("CARGO_BIN_EXE_bk-sync")).parent().expect("its directory");
         let mut command = self.command("sh");
-        command
-            .args(["-c", line])
-            .env("PATH", format!("{}:/usr/bin:/bin", binary.display()));
+        command.args(["-c", line]).env("PATH", format!("{}:/usr/bin:/bin", binary.display()));
         if line == "bk-sync build" {
             command.env("BK_SYNC_BUILDER", bed::buildkitd());
         }
@@ -153,8 +151,7 @@ fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
 
 /// The command, and what it writes where nobody looks: lines.
 fn lines(scene: &Scene) -> (String, String, i32) {
-    let said =
-        command::run(scene.command(env!("CARGO_BIN_EXE_bk-sync")).args(&scene.arguments));
+    let said = command::run(scene.command(env!("CARGO_BIN_EXE_bk-sync")).args(&scene.arguments));
     let text = format!(
         "--- stderr as lines ---\n{}\n\n--- stdout ---\n{}",
         scene.steady(&steady::grouped(&said.stderr)).trim_end(),

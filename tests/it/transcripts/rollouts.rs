@@ -61,7 +61,9 @@ fn rollout_crashing() {
 
 #[test]
 fn rollout_wrong_architecture() {
-    transcript("rollout_wrong_architecture", || rollout(&[], "exec-format", &[("fail", "ExecFormat")]));
+    transcript("rollout_wrong_architecture", || {
+        rollout(&[], "exec-format", &[("fail", "ExecFormat")])
+    });
 }
 
 #[test]

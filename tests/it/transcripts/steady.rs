@@ -3,7 +3,7 @@
 
 use crate::bed;
 use regex::Regex;
-use std::sync::OnceLock;
+use std::{fmt::Write as _, sync::OnceLock};
 
 /// Pattern, and what is put in its place.
 const PATTERNS: &[(&str, &str)] = &[
@@ -18,7 +18,10 @@ const PATTERNS: &[(&str, &str)] = &[
     (r#"cannot reach the registry: [^\n"]*"#, "cannot reach the registry: WHY"),
     (r"https://127\.0\.0\.1:[0-9]+ \(v[0-9.]+\)", "CLUSTER (VERSION)"),
     (r"\(v0\.[0-9.+a-z]+\) answers", "(VERSION) answers"),
-    (r"[0-9]+ MB are free at `[^`]+`; its cache takes [0-9]+ MB", "SIZE are free at `PLACE`; its cache takes SIZE"),
+    (
+        r"[0-9]+ MB are free at `[^`]+`; its cache takes [0-9]+ MB",
+        "SIZE are free at `PLACE`; its cache takes SIZE",
+    ),
     (r"[0-9]+ nodes, none", "COUNT nodes, none"),
     // How often a container was started again, and what a rollout passes through, depends on when
     // one looks.
@@ -53,7 +56,10 @@ const PATTERNS: &[(&str, &str)] = &[
     (r"([0-9]+ steps?), [0-9]+ cached, [0-9]+ ran", "$1, COUNT cached, COUNT ran"),
     // Whether a base image is there already depends on who came before.
     (r" => (CACHED )?(\[[a-z ]*1/[0-9]\] FROM BASE@DIGEST).*", " => $2  TIMEs"),
-    (r"(#[0-9]+ )(\[[a-z ]*1/[0-9]\] FROM BASE@DIGEST)\n(#[0-9]+ .*\n)+", "$1$2\n${1}resolve BASE@DIGEST done\n${1}ENDED\n"),
+    (
+        r"(#[0-9]+ )(\[[a-z ]*1/[0-9]\] FROM BASE@DIGEST)\n(#[0-9]+ .*\n)+",
+        "$1$2\n${1}resolve BASE@DIGEST done\n${1}ENDED\n",
+    ),
     (r#""cached": (true|false)"#, r#""cached": EITHER"#),
 ];
 
@@ -100,7 +106,7 @@ pub fn grouped(text: &str) -> String {
     let mut text = String::new();
     for (number, (_, lines)) in steps.iter().enumerate() {
         for line in lines {
-            text.push_str(&format!("#{} {line}\n", number + 1));
+            writeln!(text, "#{} {line}", number + 1).unwrap();
         }
         text.push('\n');
     }
@@ -131,7 +137,17 @@ pub fn ordered(text: &str) -> String {
 
 /// Which steps come first.
 fn place(name: &str) -> usize {
-    let order = ["[connect]", "[compile]", "[internal]", "[context", "[", "export", "[push]", "[rollout]", "[rollback]"];
+    let order = [
+        "[connect]",
+        "[compile]",
+        "[internal]",
+        "[context",
+        "[",
+        "export",
+        "[push]",
+        "[rollout]",
+        "[rollback]",
+    ];
     let known = |(at, head): (usize, &&str)| name.starts_with(*head).then_some((head.len(), at));
     // The longest head that fits.
     order.iter().enumerate().filter_map(known).max().map_or(order.len(), |(_, at)| at)

@@ -1,7 +1,11 @@
 //! What a terminal shows, by an emulator of one.
 
 use super::{Scene, steady};
-use std::{num::NonZero, process::{Output, Stdio}};
+use std::{
+    fmt::Write as _,
+    num::NonZero,
+    process::{Output, Stdio},
+};
 
 const COLUMNS: u16 = 120;
 const ROWS: u16 = 40;
@@ -13,7 +17,7 @@ const WIDE: NonZero<u16> = NonZero::new(2000).unwrap();
 pub fn written(scene: &Scene) -> Output {
     let mut line = format!("stty cols {COLUMNS} rows {ROWS}; '{}'", env!("CARGO_BIN_EXE_bk-sync"));
     for argument in &scene.arguments {
-        line.push_str(&format!(" '{argument}'"));
+        write!(line, " '{argument}'").unwrap();
     }
     let mut command = scene.command("script");
     command
@@ -21,9 +25,7 @@ pub fn written(scene: &Scene) -> Output {
         .env("TERM", "xterm-256color")
         .env("SHELL", "/bin/sh")
         .stdin(Stdio::null());
-    command
-        .output()
-        .unwrap_or_else(|error| panic!("`script` of util-linux is missing ({error})"))
+    command.output().unwrap_or_else(|error| panic!("`script` of util-linux is missing ({error})"))
 }
 
 /// What a terminal shows when the scene's command has ended, with what has scrolled away above;
@@ -32,7 +34,7 @@ pub fn shown(scene: &Scene) -> (String, i32) {
     let output = written(scene);
     // As high as it takes: then nothing leaves the screen, and what is read is all that was shown
     // and not taken back.
-    let written = output.stdout.iter().filter(|byte| **byte == b'\n').count();
+    let written = String::from_utf8_lossy(&output.stdout).matches('\n').count();
     let rows = u16::try_from(written + 1).expect("fewer lines than an emulator takes");
     let rows = NonZero::new(rows.max(ROWS)).expect("not none");
     let mut terminal = vt100::Parser::new(rows, WIDE, 0);
@@ -53,9 +55,10 @@ fn a_build_that_says_much_draws_ten_frames_a_second_at_most() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{text}");
     let frames = text.matches("\u{1b}[?2026h").count();
+    let frames = f64::from(u32::try_from(frames).unwrap());
     eprintln!("{frames} frames in {took:.1} s");
     assert!(took > 2.0, "the build was too short to see anything: {took} s");
     // The first, and the end, which replaces the last.
-    assert!((frames as f64) <= took * 10.0 + 2.0, "{frames} frames in {took} s");
-    assert!((frames as f64) >= 10.0, "{frames} frames in {took} s: it does not move");
+    assert!(frames <= took * 10.0 + 2.0, "{frames} frames in {took} s");
+    assert!(frames >= 10.0, "{frames} frames in {took} s: it does not move");
 }
