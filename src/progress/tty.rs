@@ -496,7 +496,7 @@ mod tests {
         warning: odd
         hint: do less
          => ERROR [build 2/2] RUN make                         2.6s
-        failed after 3.5s: 2 steps, 0 cached, 2 ran
+        failed after 3.5s: 1 step, 0 cached, 1 ran
           sent    1.50MB to the builder
           time    [build 2/2] RUN make 2.6s, [internal] load build…
         ");

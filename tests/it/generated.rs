@@ -387,7 +387,7 @@ impl Writer<'_> {
             let other = self.other();
             let mount = self.pick(&MOUNTS).replace('@', &other);
             // A flag that may stand once only.
-            if mount.starts_with("--network") && self.made.text.ends_with("--network=none ") {
+            if mount.starts_with("--network") && self.made.text.trim_end().ends_with(&mount) {
                 continue;
             }
             self.put(&mount);

@@ -391,7 +391,7 @@ fn every_mistake_that_can_be_found_is_shown_at_once() {
     3 | COPY a
     4 | EXPOSE
       | ^^^^^^ EXPOSE requires at least one argument
-    hint: if the line belongs to the one before it, that one needs a `\` at its end
+    hint: write `RUN`; or, if the line belongs to the one before it, end that one with `\`
     more: `bk-sync explain DOCKERFILE_INVALID`
     ");
 }

@@ -128,7 +128,8 @@ pub fn judge(observed: &Observed, aim: &Aim, elapsed: Duration) -> Stand {
                 waiting(revision.available, message)
             } else if counts.total > counts.updated {
                 let old = counts.total - counts.updated;
-                waiting(revision.available, format!("{old} old pods are on their way out"))
+                let are = if old == 1 { "pod is" } else { "pods are" };
+                waiting(revision.available, format!("{old} old {are} on the way out"))
             } else if counts.available < counts.updated || revision.available < wanted {
                 let available = counts.available.min(revision.available);
                 waiting(available, format!("{available} of {wanted} new pods are available"))

@@ -71,7 +71,7 @@ fn a_deployment_is_done_by_kubectls_rules() {
         ),
         (
             json!({"replicas": 4, "updatedReplicas": 3, "availableReplicas": 3}),
-            Some("1 old pods are on their way out"),
+            Some("1 old pod is on the way out"),
         ),
         (
             json!({"replicas": 3, "updatedReplicas": 3, "availableReplicas": 2}),
