@@ -40,7 +40,7 @@ fn a_wrong_password_is_told_by_user_and_place_and_stays_nowhere() {
         for registry in [bed::registry_token(), bed::registry_basic()] {
             let refused = push(builder, registry, Some((bed::user().0, canary.text.as_str())));
             assert_eq!(refused.text("/error/code"), "PUSH_DENIED");
-            assert!(refused.text("/fix").contains("docker login"), "{}", refused.json);
+            assert!(refused.text("/fix").contains("BK_SYNC_REGISTRY_PASSWORD"), "{}", refused.json);
             let all = format!("{} {}", refused.json, refused.stderr);
             assert!(!all.contains(&canary.text), "{all}");
             if registry == bed::registry_token() {
