@@ -161,7 +161,7 @@ pub(super) fn supervised<T>(
         })
     });
     runtime.shutdown_timeout(LAST_CALL);
-    let mut summary = reporter.finish();
+    let mut summary = reporter.finish(outcome.is_ok());
     let untold = trace::export(&summary.timeline, global, environment);
     for warning in &untold {
         let text = render_warning(&warning.message, None, warning.hint.as_deref());

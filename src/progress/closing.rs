@@ -15,16 +15,21 @@ const SLOWEST: usize = 3;
 /// What is quicker is not worth naming.
 const WORTH: Duration = Duration::from_millis(100);
 
-/// The lines, the first of which stands for all; none where nothing was begun.
-pub(super) fn closing(state: &State, started: SystemTime, now: SystemTime) -> Vec<String> {
+/// The lines, the first of which stands for all and says whether it went `well`; none where nothing
+/// was begun.
+pub(super) fn closing(
+    state: &State,
+    well: bool,
+    started: SystemTime,
+    now: SystemTime,
+) -> Vec<String> {
     let shown: Vec<&Step> =
         state.steps().iter().filter(|step| !step.hidden && step.is_ended()).collect();
     if shown.is_empty() {
         return Vec::new();
     }
-    let failed = shown.iter().any(|step| !step.error.is_empty());
     let elapsed = seconds(now.duration_since(started).unwrap_or_default());
-    let mut head = if failed { "failed after " } else { "done in " }.to_owned() + &elapsed;
+    let mut head = if well { "done in " } else { "failed after " }.to_owned() + &elapsed;
     let steps = of_the_dockerfile(&shown);
     if !steps.is_empty() {
         let cached = steps.iter().filter(|step| step.cached).count();
@@ -199,13 +204,13 @@ mod tests {
                 state.apply(told);
             }
         }
-        insta::assert_snapshot!(closing(&state, at(0), at(12345)).join("\n"), @r"
+        insta::assert_snapshot!(closing(&state, true, at(0), at(12345)).join("\n"), @r"
         done in 12.3s: 2 steps, 1 cached, 1 ran
           sent    2.10MB to the builder
           pushed  5.00MB in 1 blob, 1 was there
           pods    2 of 3 ready
           time    [2/3] RUN make 8.1s, [rollout] deployment/app 3.0s, [push] r/a:1 0.6s
         ");
-        assert!(closing(&State::default(), at(0), at(1)).is_empty());
+        assert!(closing(&State::default(), true, at(0), at(1)).is_empty());
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 use std::{
     collections::HashMap,
-    fmt::Write as _,
+    fmt::{self, Write as _},
     time::{Duration, SystemTime},
 };
 
@@ -29,6 +29,9 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// again, or tell of its parts after its end: one end is enough.
 const SETTLE: Duration = Duration::from_millis(150);
 
+/// A step that came out well is told of again where it then ran for this long.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Output of one step that is shown as it comes, in bytes; what is longer is shown with its end, or
 /// where the step fails.
 const SHOWN: usize = 64 << 10;
@@ -40,9 +43,9 @@ const TURN: Duration = Duration::from_secs(3);
 /// Writes changes as lines. Pure: the clock is handed in.
 #[derive(Debug, Default)]
 pub(super) struct Plain {
-    /// Steps by index: their number, and what was last said of their end.
+    /// Steps by index: their number, and the end that was last told.
     numbers: HashMap<usize, usize>,
-    ends: HashMap<usize, String>,
+    ends: HashMap<usize, End>,
     /// Steps that ended, in that order, and whose end is not written yet.
     ending: Vec<(usize, SystemTime)>,
     /// When each part that goes on was last written.
@@ -298,9 +301,8 @@ impl Plain {
         if self.turn.is_some_and(|(other, _)| other == index) {
             self.turn = None;
         }
-        let end = end_of(step, now);
-        // A step that the builder takes up again ends again: only news are told.
-        if self.ends.get(&index) != Some(&end) {
+        let end = End::of(step, now);
+        if end.is_news(self.ends.get(&index)) {
             put(out, &format!("#{number} {end}"));
             self.ends.insert(index, end);
         }
@@ -316,15 +318,47 @@ fn put(out: &mut String, line: &str) {
 }
 
 /// How a step ended.
-fn end_of(step: &Step, now: SystemTime) -> String {
-    if step.is_cancelled() {
-        "CANCELED".to_owned()
-    } else if !step.error.is_empty() {
-        format!("ERROR: {}", one_line(&step.error))
-    } else if step.cached {
-        "CACHED".to_owned()
-    } else {
-        format!("DONE {}", seconds(step.duration(now)))
+#[derive(Debug, PartialEq)]
+enum End {
+    Cached,
+    Cancelled,
+    Done(Duration),
+    Error(String),
+}
+
+impl End {
+    fn of(step: &Step, now: SystemTime) -> Self {
+        if step.is_cancelled() {
+            Self::Cancelled
+        } else if !step.error.is_empty() {
+            Self::Error(one_line(&step.error))
+        } else if step.cached {
+            Self::Cached
+        } else {
+            Self::Done(step.duration(now))
+        }
+    }
+
+    /// Whether it says more than what was `told`. A step that the builder takes up again ends again;
+    /// where it came out well before, that it does so again is news only if it took its time.
+    fn is_news(&self, told: Option<&Self>) -> bool {
+        match (self, told) {
+            (Self::Done(time), Some(Self::Cached)) => *time >= AGAIN,
+            (Self::Done(time), Some(Self::Done(told))) => time.saturating_sub(*told) >= AGAIN,
+            (Self::Cached, Some(Self::Done(_))) => false,
+            (end, told) => Some(end) != told,
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cached => formatter.write_str("CACHED"),
+            Self::Cancelled => formatter.write_str("CANCELED"),
+            Self::Done(time) => write!(formatter, "DONE {}", seconds(*time)),
+            Self::Error(error) => write!(formatter, "ERROR: {error}"),
+        }
     }
 }
 

@@ -62,7 +62,8 @@ pub struct Reporter {
 #[derive(Debug)]
 enum Message {
     Event(Event),
-    Finish,
+    /// Whether all went well.
+    Finish(bool),
 }
 
 impl Reporter {
@@ -98,9 +99,10 @@ impl Reporter {
         (Self { messages, thread }, events)
     }
 
-    /// Writes what is left, and gives what a command's end needs.
-    pub fn finish(self) -> Summary {
-        drop(self.messages.send(Message::Finish));
+    /// Writes what is left and, by whether all went `well`, how it ended; gives what a command's end
+    /// needs.
+    pub fn finish(self, well: bool) -> Summary {
+        drop(self.messages.send(Message::Finish(well)));
         self.thread.join().unwrap_or_default()
     }
 }
@@ -145,11 +147,12 @@ struct Reader {
 
 impl Reader {
     fn run(mut self, received: &mpsc::Receiver<Message>) -> Summary {
-        loop {
+        let well = loop {
             let mut text = String::new();
             match received.recv_timeout(TICK) {
                 Ok(Message::Event(event)) => self.event(event, &mut text),
-                Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(Message::Finish(well)) => break well,
+                Err(RecvTimeoutError::Disconnected) => break false,
                 Err(RecvTimeoutError::Timeout) => {
                     if let View::Plain(plain) = &mut self.view {
                         plain.tick(&self.state, SystemTime::now(), &mut text);
@@ -162,17 +165,17 @@ impl Reader {
                 text.push_str(&tty.draw(&self.state, SystemTime::now(), (terminal.size)()));
             }
             self.write(&text);
-        }
+        };
         let (mut text, now) = (String::new(), SystemTime::now());
         match &mut self.view {
             View::Plain(plain) => {
                 plain.end(&self.state, now, &mut text);
-                for line in closing(&self.state, self.started, now) {
+                for line in closing(&self.state, well, self.started, now) {
                     text.push_str(&line);
                     text.push('\n');
                 }
             }
-            View::Tty(tty, terminal) => text = tty.end(&self.state, now, (terminal.size)()),
+            View::Tty(tty, terminal) => text = tty.end(&self.state, well, now, (terminal.size)()),
             View::Quiet | View::RawJson => {}
         }
         self.write(&text);

@@ -133,10 +133,10 @@ impl Tty {
 
     /// The text that takes the last frame away and leaves what has scrolled away, and the last word
     /// on the whole.
-    pub(super) fn end(&mut self, state: &State, now: SystemTime, size: Size) -> String {
+    pub(super) fn end(&mut self, state: &State, well: bool, now: SystemTime, size: Size) -> String {
         self.fold(state, now, size);
         let width = columns(size);
-        let lines = closing(state, self.started, now);
+        let lines = closing(state, well, self.started, now);
         for (at, line) in lines.iter().enumerate() {
             let style = if at == 0 { RUNNING } else { DIM };
             let text = fitted(line, width - 1);
@@ -489,7 +489,7 @@ mod tests {
         };
         let failed = BuildStatus { vertices: vec![failed], ..BuildStatus::default() };
         screen.show(3500, vec![Told::Status(failed)]);
-        let end = screen.tty.end(&screen.state, at(3500), screen.size);
+        let end = screen.tty.end(&screen.state, false, at(3500), screen.size);
         screen.write(&end);
         insta::assert_snapshot!(screen.contents(), @r"
          => [internal] load build context                      1.1s

@@ -62,7 +62,7 @@ pub(in crate::cli) fn run<T>(
         })
     });
     runtime.shutdown_timeout(LAST_CALL);
-    let mut summary = reporter.finish();
+    let mut summary = reporter.finish(outcome.is_ok());
     summary.notices.extend(trace::export(&summary.timeline, global, environment));
     Ok(Ran { value: outcome?, warnings: summary.warnings() })
 }

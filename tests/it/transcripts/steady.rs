@@ -49,17 +49,24 @@ const PATTERNS: &[(&str, &str)] = &[
     (r" {2,}TIMEs", "  TIMEs"),
     (r" TIMEs done", " done"),
     // Which steps were slow enough to be named differs.
-    (r"(?m)^  time    .*\n", ""),
+    (r"(?m)^  time    .*(\n|$)", ""),
     // Whether a blob is mounted or was there depends on who came before.
     (r"pushed  .*", "pushed  SIZE in COUNT blobs"),
     (r"(mounted|existing|uploading) DIGEST SIZE / SIZE done", "BLOB DIGEST SIZE / SIZE done"),
     (r"([0-9]+ steps?), [0-9]+ cached, [0-9]+ ran", "$1, COUNT cached, COUNT ran"),
-    // Whether a base image is there already depends on who came before.
-    (r" => (CACHED )?(\[[a-z ]*1/[0-9]\] FROM BASE@DIGEST).*", " => $2  TIMEs"),
+    // Whether a base image is there already depends on who came before; and a step that several
+    // builds have at once goes by the name that one of them gave it.
     (
-        r"(#[0-9]+ )(\[[a-z ]*1/[0-9]\] FROM BASE@DIGEST)\n(#[0-9]+ .*\n)+",
-        "$1$2\n${1}resolve BASE@DIGEST done\n${1}ENDED\n",
+        r" => (CACHED )?\[([a-z0-9-]+ )?1/[0-9]\] FROM BASE@[0-9a-f]{12}.*",
+        " => [${2}1/COUNT] FROM BASE@SHORT-DIGEST  TIMEs",
     ),
+    (
+        r"(#[0-9]+ )\[([a-z0-9-]+ )?1/[0-9]\] FROM BASE@DIGEST\n(#[0-9]+ .*\n)+",
+        "$1[${2}1/COUNT] FROM BASE@DIGEST\n${1}ENDED\n",
+    ),
+    (r#""local.session": "[a-z0-9]{25}""#, r#""local.session": "SESSION""#),
+    // The status of a container says it, and an event with a head of its own.
+    (r#"Failed to pull image \\?"NEW-IMAGE\\?": "#, ""),
     (r#""cached": (true|false)"#, r#""cached": EITHER"#),
 ];
 
