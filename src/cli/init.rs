@@ -115,8 +115,8 @@ impl InitArguments {
             "platforms": draft.platforms,
         });
         let next = [NextAction {
-            command: "bk-sync plan".to_owned(),
-            description: "see what a sync would do".to_owned(),
+            command: "bk-sync plan --dirty allow".to_owned(),
+            description: "see what a sync would do, once `bk-sync.toml` is committed".to_owned(),
         }];
         printer
             .success("init", &path.display().to_string(), &result, &[], &next)

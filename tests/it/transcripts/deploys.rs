@@ -22,7 +22,6 @@ fn scene(arguments: &[&str], platform: &str, dockerfile: &str, more: &str) -> Sc
         bed::registry(),
     );
     let dockerfile = format!("FROM {}\n{dockerfile}", bed::base_multi()).replace("CANARY", &canary);
-    let commit = ["-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qm", "one"];
     Scene::new(arguments)
         .variable("KUBECONFIG", bed::part("BK_SYNC_TEST_KUBECONFIG"))
         .variable("USER", "ann")
@@ -32,10 +31,12 @@ fn scene(arguments: &[&str], platform: &str, dockerfile: &str, more: &str) -> Sc
         .file("Dockerfile", &dockerfile)
         .prepared("git", &["init", "-q", "-b", "trunk"])
         .prepared("git", &["add", "."])
-        .prepared("git", &commit)
+        .prepared("git", &COMMIT)
         .keeping(shop)
 }
 
+const COMMIT: [&str; 7] =
+    ["-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-qam", "one"];
 const ARM64: &str = "linux/arm64";
 const WORKS: &str = "RUN echo CANARY\n";
 
@@ -77,4 +78,16 @@ fn plan_done_and_sync_refused() {
 fn verify_done_and_failed() {
     transcript("verify_done", || with_inngest(&["verify"], true).after(&["sync", "-q"]));
     transcript("sync_verify_failed", || with_inngest(&["sync"], false));
+}
+
+#[test]
+fn reproduce_done_and_unknown() {
+    transcript("reproduce_done", || {
+        scene(&["reproduce", "2"], ARM64, WORKS, "")
+            .after(&["lock", "--builder", bed::buildkitd(), "--platform", ARM64])
+            .prepared("git", &["add", "."])
+            .prepared("git", &COMMIT)
+            .after(&["sync", "-q", "--reproducible"])
+    });
+    transcript("reproduce_unknown", || Scene::new(&["reproduce", "2026"]));
 }
