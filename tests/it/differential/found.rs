@@ -107,19 +107,27 @@ pub fn errors(ours: &CompileError, theirs: &Refused, own_words: bool) -> Vec<Str
     let mut found = Vec::new();
     let text = error_text(ours);
     let is_theirs = without_suggestion(&theirs.message).ends_with(without_suggestion(&text));
-    if own_words == is_theirs {
+    if own_words == is_theirs && (is_theirs || !names_a_function(&theirs.message)) {
         let note = if own_words { " (marked as our own words)" } else { "" };
         found.push(format!("error `{text}`, there `{}`{note}", theirs.message));
     }
-    let mut here: Vec<Vec<(u32, u32)>> = ours.places.iter().map(|lines| each(*lines)).collect();
+    // A place without lines says nothing.
+    let is_place = |lines: &Vec<(u32, u32)>| !lines.is_empty();
+    let here = ours.places.iter().map(|lines| each(*lines));
+    let mut here: Vec<Vec<(u32, u32)>> = here.filter(is_place).collect();
     // The same place twice arrives once.
     here.dedup();
-    let there: Vec<Vec<(u32, u32)>> =
-        theirs.details.sources.iter().map(|source| source.lines.clone()).collect();
+    let there = theirs.details.sources.iter().map(|source| source.lines.clone());
+    let there: Vec<Vec<(u32, u32)>> = there.filter(is_place).collect();
     if here != there {
         found.push(format!("error `{text}` at {here:?}, there {there:?}"));
     }
     found
+}
+
+/// Whether Go's own function is named there, where we say what the number is for.
+fn names_a_function(theirs: &str) -> bool {
+    theirs.contains("strconv.Parse")
 }
 
 fn each(lines: Option<Lines>) -> Vec<(u32, u32)> {
@@ -206,7 +214,10 @@ pub fn checks(ours: &Checked, theirs: &Value, own_words: bool) -> Vec<String> {
         (Some(ours), Some(theirs)) => {
             let (theirs, ours) = (without_suggestion(theirs), without_suggestion(ours));
             // A check there sometimes tells the innermost cause alone.
-            own_words || theirs.ends_with(ours) || ours.ends_with(&format!(": {theirs}"))
+            own_words
+                || names_a_function(theirs)
+                || theirs.ends_with(ours)
+                || ours.ends_with(&format!(": {theirs}"))
         }
         (ours, theirs) => ours == theirs,
     };

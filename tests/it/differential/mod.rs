@@ -73,7 +73,7 @@ fn known_before(mut cases: Vec<Case>) -> Vec<Case> {
 #[expect(clippy::disallowed_methods, reason = "whoever runs the tests says how much")]
 fn batches() -> std::ops::Range<u8> {
     let Ok(wanted) = std::env::var("BK_SYNC_TEST_BATCHES") else { return 0..1 };
-    let (from, to) = wanted.split_once("..").unwrap();
+    let (from, to) = wanted.split_once("..").expect("two numbers, as `3..9`");
     from.parse().unwrap()..to.parse().unwrap()
 }
 
