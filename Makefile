@@ -19,7 +19,7 @@ test: export RUST_TEST_THREADS ?= 4
 test: services lint ## the test bed, formatting, lints and every test
 	$(CARGO) test --locked
 
-lint: ## formatting and lints, as CI sees them
+lint: doc ## formatting, lints and documentation, as CI sees them
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 

@@ -1,7 +1,7 @@
 //! BuildKit's file-transfer protocol as state machines: walk, filter, order. No sockets.
 //!
 //! A transfer copies a tree from a **sender** to a **receiver**. The sender announces all entries in
-//! one [order](order), and the receiver asks for the content of the files that it lacks. Towards a
+//! one [order], and the receiver asks for the content of the files that it lacks. Towards a
 //! builder we are the sender (build contexts); for `local` outputs we are the receiver.
 //!
 //! Nothing here knows a socket or a runtime. Packets go in and out as values; whoever drives the

@@ -125,7 +125,7 @@ pub async fn compile(
 /// Checks the Dockerfile of `plan` against the lint rules, for `imagined`.
 ///
 /// # Errors
-/// As [`compile`], but for what is wrong with the Dockerfile: that is part of the answer.
+/// As [`compile()`], but for what is wrong with the Dockerfile: that is part of the answer.
 pub async fn check(
     plan: &BuildPlan,
     directory: &Path,

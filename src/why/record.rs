@@ -43,7 +43,7 @@ pub struct Step {
     pub line: u32,
     /// Indices of the steps that it is built on.
     pub inputs: Vec<usize>,
-    /// What it is, property by property; see [`super::properties`].
+    /// What it is, property by property.
     pub properties: BTreeMap<String, String>,
     /// What it takes out of contexts.
     pub takes: Vec<Selection>,

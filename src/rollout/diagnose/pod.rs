@@ -267,7 +267,7 @@ pub(super) fn blocking(observed: &Observed, target: &Target<'_>) -> Option<Findi
     Some(finding)
 }
 
-/// The pods that [`blocking`] would name and that no waiting would make ready. On the way back no
+/// The pods that `blocking` would name and that no waiting would make ready. On the way back no
 /// pod of another revision is waited for: what it waits for is what was gone back from.
 pub fn hopeless_blockers(observed: &Observed, goes_back: bool) -> Vec<&Pod> {
     let Some(workload) = &observed.workload else { return Vec::new() };
