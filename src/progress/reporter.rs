@@ -179,7 +179,7 @@ impl Reader {
             View::Quiet | View::RawJson => {}
         }
         self.write(&text);
-        let timeline = Timeline::of(&self.state, self.started, now);
+        let timeline = Timeline::of(&self.state, well, self.started, now);
         let summary = Summary::of(&self.state, timeline);
         if !matches!(self.view, View::Quiet | View::RawJson) {
             let look = match self.view {

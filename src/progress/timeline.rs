@@ -19,6 +19,8 @@ pub struct Timeline {
     pub started: Option<SystemTime>,
     /// When it ended.
     pub ended: Option<SystemTime>,
+    /// Whether all went well.
+    pub well: bool,
     /// Its steps, in the order in which they began.
     pub steps: Vec<Span>,
 }
@@ -68,7 +70,7 @@ impl Span {
 
 impl Timeline {
     /// The timeline of what `state` knows, at its end.
-    pub(super) fn of(state: &State, started: SystemTime, ended: SystemTime) -> Self {
+    pub(super) fn of(state: &State, well: bool, started: SystemTime, ended: SystemTime) -> Self {
         let mut steps: Vec<Span> = Vec::new();
         for step in state.steps().iter().filter(|step| !step.hidden) {
             let Some((first, last)) = step.bounds(ended) else { continue };
@@ -108,7 +110,7 @@ impl Timeline {
             });
         }
         steps.sort_by_key(|step| step.started);
-        Self { started: Some(started), ended: Some(ended), steps }
+        Self { started: Some(started), ended: Some(ended), well, steps }
     }
 
     /// The events of Chrome's trace format, which Perfetto opens, too.
@@ -179,7 +181,6 @@ impl Timeline {
         let seed = format!("{name} {started:?} {ended:?} {}", self.steps.len());
         let trace = given.as_ref().map_or_else(|| hex(&seed, 16), |given| given.trace.clone());
         let root = hex(&format!("{trace} root"), 8);
-        let failed = self.steps.iter().any(|step| !step.error.is_empty());
         let mut spans = vec![json!({
             "traceId": trace,
             "spanId": root,
@@ -189,7 +190,7 @@ impl Timeline {
             "startTimeUnixNano": nanos(started),
             "endTimeUnixNano": nanos(ended),
             "attributes": [],
-            "status": {"code": if failed { 2 } else { 1 }},
+            "status": {"code": if self.well { 1 } else { 2 }},
         })];
         for step in &self.steps {
             let id = hex(&format!("{trace} {}", step.id), 8);
@@ -345,6 +346,7 @@ mod tests {
         Timeline {
             started: Some(at(0)),
             ended: Some(at(100)),
+            well: false,
             steps: vec![
                 Span { parts: vec![part], ..span("[internal] load build context", 5, 30) },
                 span("[build 1/2] RUN a", 30, 60),
@@ -384,6 +386,7 @@ mod tests {
         assert_eq!(spans[1]["parentSpanId"], spans[0]["spanId"]);
         assert_eq!(spans[2]["parentSpanId"], spans[1]["spanId"], "a part is under its step");
         assert_eq!(spans[4]["status"]["message"], "exit code: 2");
+        assert_eq!(spans[0]["status"]["code"], 2, "the run failed");
         assert_eq!(spans[0]["startTimeUnixNano"], "1800000000000000000");
         assert!(Parent::read("00-0-0-01").is_none());
     }

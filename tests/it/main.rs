@@ -44,6 +44,7 @@ mod schema;
 mod session;
 mod shared_cache;
 mod sync;
+mod trace;
 mod transcripts;
 mod verify;
 mod why;

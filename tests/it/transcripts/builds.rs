@@ -47,7 +47,9 @@ fn build_dockerfile_wrong() {
 fn build_password_wrong_and_right_missing() {
     let tag = format!("{}/transcripts/denied:1", bed::registry_token());
     let scene = |user: &str, password: &str| {
-        build("RUN echo CANARY\n", &["-t", &tag, "--push", "."])
+        // Nothing is looked up beside the question whether the push is allowed.
+        build("", &["-t", &tag, "--push", "."])
+            .file("Dockerfile", "FROM scratch\nCOPY a /\n")
             .variable("BK_SYNC_REGISTRY_USERNAME", user)
             .variable("BK_SYNC_REGISTRY_PASSWORD", password)
             .named(&format!("`{user}`"), "`USER`")
