@@ -54,15 +54,14 @@ const PATTERNS: &[(&str, &str)] = &[
     (r"pushed  .*", "pushed  SIZE in COUNT blobs"),
     (r"(mounted|existing|uploading) DIGEST SIZE / SIZE done", "BLOB DIGEST SIZE / SIZE done"),
     (r"([0-9]+ steps?), [0-9]+ cached, [0-9]+ ran", "$1, COUNT cached, COUNT ran"),
-    // Whether a base image is there already depends on who came before; and a step that several
-    // builds have at once goes by the name that one of them gave it.
+    // Whether a base image is there already depends on who came before.
     (
-        r" => (CACHED )?\[([a-z0-9-]+ )?1/[0-9]\] FROM BASE@[0-9a-f]{12}.*",
-        " => [${2}1/COUNT] FROM BASE@SHORT-DIGEST  TIMEs",
+        r" => (CACHED )?\[1/COUNT\] FROM BASE@[0-9a-f]{12}.*",
+        " => [1/COUNT] FROM BASE@SHORT-DIGEST  TIMEs",
     ),
     (
-        r"(#[0-9]+ )\[([a-z0-9-]+ )?1/[0-9]\] FROM BASE@DIGEST\n(#[0-9]+ .*\n)+",
-        "$1[${2}1/COUNT] FROM BASE@DIGEST\n${1}ENDED\n",
+        r"(#[0-9]+ )\[1/COUNT\] FROM BASE@DIGEST\n(#[0-9]+ .*\n)+",
+        "$1[1/COUNT] FROM BASE@DIGEST\n${1}ENDED\n",
     ),
     (r#""local.session": "[a-z0-9]{25}""#, r#""local.session": "SESSION""#),
     // The status of a container says it, and an event with a head of its own.
@@ -92,9 +91,17 @@ pub fn steady(text: &str) -> String {
     text
 }
 
+/// A step that several builds have at once goes by the name that one of them gave it.
+fn shared(text: &str) -> String {
+    static FIRST: OnceLock<Regex> = OnceLock::new();
+    let first = FIRST.get_or_init(|| Regex::new(r"\[([a-z0-9-]+ )?1/[0-9]+\] FROM ").unwrap());
+    first.replace_all(text, "[1/COUNT] FROM ").into_owned()
+}
+
 /// The lines of each step together, and the steps in the order in which they can follow each other:
 /// steps that run side by side write in any order, and their numbers say which came first.
 pub fn grouped(text: &str) -> String {
+    let text = shared(text);
     let mut steps: Vec<(&str, Vec<&str>)> = Vec::new();
     let mut rest = Vec::new();
     for line in text.lines() {
@@ -123,6 +130,7 @@ pub fn grouped(text: &str) -> String {
 /// Steps that ended side by side scroll away in any order: on a terminal, too, they are put into
 /// that in which they can follow each other.
 pub fn ordered(text: &str) -> String {
+    let text = shared(text);
     let lines: Vec<&str> = text.lines().collect();
     let mut runs: Vec<Vec<&str>> = Vec::new();
     for line in lines {
