@@ -12,6 +12,7 @@ pub(super) fn line(told: &Told) -> String {
     let status = match told {
         Told::Status(status) => SolveStatus::from(status),
         Told::Warning(warning) => SolveStatus::from(warning),
+        Told::Built => return String::new(),
     };
     match serde_json::to_string(&status) {
         Ok(json) if json != "{}" => format!("{}\n", escape_html(&json)),

@@ -47,6 +47,8 @@ pub(super) struct Step {
     pub(super) inputs: Vec<String>,
     /// Whether its result was there already.
     pub(super) cached: bool,
+    /// Whether it ran in a build that is over: that a later one finds its result takes nothing back.
+    has_run: bool,
     /// Why it failed.
     pub(super) error: String,
     /// Times in which it ran, by their start; the value is when each ended.
@@ -128,7 +130,7 @@ impl Step {
     }
 
     fn regroup(&mut self) {
-        self.cached = self.members.values().all(|member| member.cached);
+        self.cached = !self.has_run && self.members.values().all(|member| member.cached);
         let failed = self.members.values().find(|member| !member.error.is_empty());
         self.error = failed.map(|member| member.error.clone()).unwrap_or_default();
         let revealed = self.members.values().any(|member| {
@@ -170,6 +172,12 @@ impl State {
                 vec![Change::Notice(warning)]
             }
             Told::Status(status) => self.status(status),
+            Told::Built => {
+                for step in &mut self.steps {
+                    step.has_run |= step.is_ended() && !step.cached;
+                }
+                Vec::new()
+            }
         }
     }
 
@@ -222,7 +230,7 @@ impl State {
             }
             // A vertex is told again before it runs: that takes nothing back.
             if vertex.started.is_some() || step.intervals.is_empty() {
-                step.cached = vertex.cached;
+                step.cached = vertex.cached && !step.has_run;
                 step.error = vertex.error;
             }
         }
@@ -388,6 +396,20 @@ mod tests {
         assert_eq!(state.apply(vertices(vec![vertex("a", Some(5), None)])), []);
         assert_eq!(state.apply(vertices(vec![vertex("a", Some(5), Some(6))])), [Change::Ended(0)]);
         assert_eq!(state.steps()[0].duration(at(99)), Duration::from_millis(3));
+    }
+
+    #[test]
+    fn a_step_that_ran_has_not_come_out_of_the_cache_whatever_a_later_build_finds() {
+        let mut state = State::default();
+        let cached = |at| Vertex { cached: true, ..vertex("a", Some(at), Some(at)) };
+        // Within one build, a step that was begun may turn out to be there.
+        state.apply(vertices(vec![vertex("a", Some(1), Some(1))]));
+        state.apply(vertices(vec![cached(2)]));
+        assert!(state.steps()[0].cached);
+        state.apply(vertices(vec![vertex("a", Some(3), Some(9))]));
+        state.apply(Told::Built);
+        state.apply(vertices(vec![cached(10)]));
+        assert!(!state.steps()[0].cached);
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub(super) enum Told {
     Status(BuildStatus),
     /// Something that is tied to no step.
     Warning(Warning),
+    /// A build is over. Another of the same steps may follow.
+    Built,
 }
 
 /// Remembers when stages and blobs began, which their events do not say.
@@ -61,7 +63,7 @@ impl Synthesizer {
                 }
                 let mut vertex = self.stages.remove(&stage)?.vertex;
                 vertex.completed = Some(now);
-                shown(stage).then(|| vertices(vertex))
+                Some(if shown(stage) { vertices(vertex) } else { Told::Built })
             }
             Event::Push(push) => self.push(&push, now),
         }
