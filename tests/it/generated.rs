@@ -383,13 +383,16 @@ impl Writer<'_> {
 
     fn run(&mut self) {
         self.start("RUN");
+        let mut has_network = false;
         for _ in 0..self.below(3) {
             let other = self.other();
             let mount = self.pick(&MOUNTS).replace('@', &other);
             // A flag that may stand once only.
-            if mount.starts_with("--network") && self.made.text.trim_end().ends_with(&mount) {
+            let is_network = mount.starts_with("--network");
+            if is_network && has_network {
                 continue;
             }
+            has_network |= is_network;
             self.put(&mount);
             self.blank();
         }
