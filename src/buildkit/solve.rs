@@ -11,7 +11,12 @@ use crate::{
     event::BuildStatus,
     proto::moby::buildkit::v1::{SolveRequest, frontend::Result as BuildResult},
 };
-use std::{collections::BTreeMap, pin::pin, time::Duration};
+use std::{
+    collections::BTreeMap,
+    pin::pin,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, transport::Channel};
@@ -86,7 +91,8 @@ where
 
     let mut solve = Box::pin(control.solve(request));
     let mut status = pin!(follow(&control, &build_id, observe, has_ended));
-    let mut drive = pin!(drive(channel, &build_id, frontend));
+    let failed = Mutex::new(None);
+    let mut drive = pin!(drive(channel, &build_id, frontend, &failed));
     let mut lost = pin!(session.closed());
     let mut deadline = pin!(tokio::time::sleep(Duration::MAX));
     let (mut driving, mut following, mut serving) = (true, true, true);
@@ -101,7 +107,7 @@ where
             outcome = drive.as_mut(), if driving => {
                 driving = false;
                 if let Err(error) = outcome {
-                    own_error = Some(error);
+                    own_error = error.map(BuildError::Builder);
                     deadline.as_mut().reset(tokio::time::Instant::now() + EPITAPH);
                 }
             }
@@ -127,6 +133,8 @@ where
         tracing::debug!(%error, "session ended early");
     }
 
+    let failed = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let own_error = failed.map(BuildError::Frontend).or(own_error);
     match (outcome, own_error) {
         (Some(Ok(response)), _) => Ok(response),
         (_, Some(BuildError::Frontend(error))) => Err(BuildError::Frontend(error)),
@@ -148,21 +156,30 @@ fn prefer<E>(failure: Failure, own_error: Option<BuildError<E>>) -> BuildError<E
     }
 }
 
-/// Lets the frontend make the result and hands it to the builder.
-async fn drive<F, E>(channel: Channel, build_id: &str, frontend: F) -> Result<(), BuildError<E>>
+/// Lets the frontend make the result and hands it to the builder; none is the failure of a frontend,
+/// which is in `failed`. It is there before the builder hears of it: the build may end over it sooner
+/// than the builder answers.
+async fn drive<F, E>(
+    channel: Channel,
+    build_id: &str,
+    frontend: F,
+    failed: &Mutex<Option<E>>,
+) -> Result<(), Option<Failure>>
 where
     F: AsyncFnOnce(&Gateway) -> Result<BuildResult, E>,
     E: FrontendFailure,
 {
-    let gateway = Gateway::open(channel, build_id).await?;
+    let gateway = Gateway::open(channel, build_id).await.map_err(Some)?;
     match frontend(&gateway).await {
-        Ok(result) => Ok(gateway.return_result(result).await?),
+        Ok(result) => gateway.return_result(result).await.map_err(Some),
         Err(error) => {
+            let (code, message) = (error.code(), error.message());
+            *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             // The frontend's error is what counts; that the builder could not be told is not.
-            if let Err(failure) = gateway.return_failure(error.code(), &error.message()).await {
+            if let Err(failure) = gateway.return_failure(code, &message).await {
                 tracing::debug!(%failure, "the builder was not told of the frontend's failure");
             }
-            Err(BuildError::Frontend(error))
+            Err(None)
         }
     }
 }

@@ -44,5 +44,6 @@ pub use server::{Server, Traffic};
 pub use source::{BlobSource, ByteStream, SourceError, digest, hex, whole};
 pub use transfer::{Delivery, Outcome};
 
-/// Blobs that are sent to one registry at a time, where nobody says otherwise.
-pub const PARALLEL: usize = 6;
+/// Blobs that are sent to one registry at a time, where nobody says otherwise: as many as a Docker
+/// daemon sends, and few enough that their buffers stay small.
+pub const PARALLEL: usize = 5;
