@@ -44,6 +44,8 @@ dockerd_graphdriver_env() {
   echo "BK_SYNC_TEST_DOCKERD_GRAPHDRIVER_HOST=unix://$BED_RUN/dockerd-graphdriver.sock"
 }
 
+# What a builder may keep is said in full, here and for buildkitd: their own rules keep a fifth of the disk free, and on
+# one that is fuller than that they drop what a test has just built, and hold up who asks for the cache meanwhile.
 # start_dockerd NAME CONTAINERD CONTAINERD_STORE BRIDGE ADDRESS: without packet filter rules, because the chains
 # of two Dockers have the same names and an existing Docker's would be flushed.
 start_dockerd() {
@@ -67,7 +69,7 @@ start_dockerd() {
   "userland-proxy-path": "$BED_ROOT/amd64/usr/sbin/docker-proxy",
   "init-path": "$BED_ROOT/amd64/usr/bin/tini-static",
   "features": {"containerd-snapshotter": $store},
-  "builder": {"gc": {"enabled": true, "defaultKeepStorage": "6GB"}},
+  "builder": {"gc": {"enabled": true, "policy": [{"all": true, "reservedSpace": "6GB", "maxUsedSpace": "12GB"}]}},
   "insecure-registries": ["127.0.0.0/8"]
 }
 JSON
@@ -118,7 +120,10 @@ enabled = true
 snapshotter = "overlayfs"
 binary = "$BED_ROOT/amd64/usr/sbin/runc"
 gc = true
-maxUsedSpace = "8GB"
+[[worker.oci.gcpolicy]]
+all = true
+reservedSpace = "6GB"
+maxUsedSpace = "12GB"
 [worker.containerd]
 enabled = false
 [registry."127.0.0.1:$BED_PORT_REGISTRY"]
