@@ -115,6 +115,8 @@ gid = $(id -g "$BED_SSH_USER")
 cert = "$BED_TLS/server.pem"
 key = "$BED_TLS/server.key"
 ca = "$BED_TLS/ca.pem"
+[history]
+maxEntries = 1000
 [worker.oci]
 enabled = true
 snapshotter = "overlayfs"

@@ -23,6 +23,9 @@ use tokio_util::sync::CancellationToken;
 const LOG_LINES: i64 = 20;
 /// How long fetching a log may hold up the verdict.
 const LOG_TIME: Duration = Duration::from_secs(3);
+/// Pods that were started again must stay ready for this long at least: a kubelet's first back-off. What
+/// fails again and again, as behind a probe, is ready in between.
+const AFTER_RESTART: Duration = Duration::from_secs(10);
 /// For how long an old pod must be hopeless before it is taken out of the way.
 const BLOCKER_GRACE: Duration = Duration::from_secs(3);
 
@@ -48,6 +51,15 @@ pub struct Drive<'d> {
     pub cancel: &'d CancellationToken,
     /// Who hears of the progress.
     pub progress: &'d (dyn Fn(Progress<'_>) + Send + Sync),
+}
+
+impl Drive<'_> {
+    /// How long `pods` must stay ready. Those that come back on the way back may have been started
+    /// again long ago.
+    fn settle_of(&self, pods: &[PodReport]) -> Duration {
+        let again = !self.goes_back && pods.iter().any(|pod| pod.restarts > 0);
+        if again && !self.settle.is_zero() { self.settle.max(AFTER_RESTART) } else { self.settle }
+    }
 }
 
 /// How far it is, told when it changes.
@@ -167,10 +179,11 @@ pub async fn drive(watch: &mut Watch, drive: &Drive<'_>) -> Verdict {
                     }
                     let since = stable.as_ref().map_or(now, |(_, since)| *since);
                     let settled = now - since;
-                    if settled >= drive.settle || pods.is_empty() {
+                    let settle = drive.settle_of(&pods);
+                    if settled >= settle || pods.is_empty() {
                         return Verdict::Done { pods, partial, waited: since - began, settled };
                     }
-                    wake = wake.min(since + drive.settle);
+                    wake = wake.min(since + settle);
                     "for the pods to stay ready".clone_into(&mut message);
                 }
             },
@@ -194,6 +207,15 @@ pub async fn drive(watch: &mut Watch, drive: &Drive<'_>) -> Verdict {
             }
         }
         if let Some(seen_for) = verdict {
+            // Pods may be seen before what was done to their workload: it is looked at once more.
+            if let Some(name) = watch.observed().workload.as_ref().map(|one| one.name.clone())
+                && let Ok(workload) = api::read(drive.cluster, &name).await
+            {
+                watch.changed(workload);
+                if let Stand::Over(end) = judge(watch.observed(), drive.aim, now - began) {
+                    return Verdict::Over(end, plain(found));
+                }
+            }
             let diagnoses = with_logs(drive.cluster, plain(found)).await;
             return Verdict::Failed { diagnoses, seen_for };
         }

@@ -28,6 +28,8 @@ const PATTERNS: &[(&str, &str)] = &[
     (r", and was started again [a-z]+( times)?", ""),
     (r"(?m)^#[0-9]+ [0-9.]+ [0-9]+/[0-9]+ ready, waiting.*\n", ""),
     (r"(?m)^#[0-9]+ [0-9.]+ [A-Z_]+: .*\n", ""),
+    // Signs of life of a machine that is slow.
+    (r"(?m)^#[0-9]+ still running, .*\n", ""),
     (r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z", "MOMENT"),
     (r"\b[0-9a-f]{40}\b", "COMMIT"),
     (r"bk-sync [0-9]+\.[0-9]+\.[0-9]+", "bk-sync VERSION"),
