@@ -43,6 +43,8 @@ pub enum Stage {
     Build,
     /// The image goes to a registry.
     Push,
+    /// It is signed there.
+    Sign,
     /// Caches are written.
     Cache,
 }

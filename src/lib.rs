@@ -31,7 +31,7 @@
 //!
 //! # Who may import whom
 //!
-//! The pure rooms (`dockerfile`, `ignorefile`, `llb`, `compile`, `filesync`, `plan`, `image`,
+//! The pure rooms (`dockerfile`, `ignorefile`, `llb`, `compile`, `filesync`, `plan`, `image`, `signature`,
 //! `event` and the reducers and renderers of `progress`) know no socket, runtime, environment or
 //! terminal. `engine`, `buildkit` and `registry` speak to the outside and know neither the command
 //! line nor each other's policies (`buildkit` may use `engine` and `cluster`, to reach a builder
@@ -61,6 +61,7 @@ pub mod proto;
 pub mod record;
 pub mod registry;
 pub mod rollout;
+pub mod signature;
 pub mod transport;
 pub mod verify;
 pub mod why;

@@ -107,21 +107,21 @@ fetch_packages() {
   rm -rf "$downloads"
 }
 
-# ensure_go_tools builds buildkitd, buildctl, the token server and the byte counter, once for each state of tests/bed.
+# ensure_go_tools builds buildkitd, buildctl, the token server, the byte counter and the signer, once for each state of tests/bed.
 ensure_go_tools() {
   local source=$BED_CHECKOUT/tests/bed key out go log=$BED_LOGS/go.log name
-  key=$(cd "$source" && cat go.mod go.sum tools.go tokenserver/*.go bytecount/*.go | sha256sum | cut -c1-12)
+  key=$(cd "$source" && cat go.mod go.sum tools.go {tokenserver,bytecount,cosignature}/*.go | sha256sum | cut -c1-12)
   out=$BED_CACHE/go-$key
   if [ ! -e "$out/.complete" ]; then
     go=$(find_go)
-    say "go tools: building buildkitd, buildctl and two small programs of ours with $("$go" env GOVERSION) (about 2 minutes, once)"
+    say "go tools: building buildkitd, buildctl and three small programs of ours with $("$go" env GOVERSION) (about 2 minutes, once)"
     mkdir -p "$out"
     (cd "$source" && CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off GOTOOLCHAIN=auto GOPATH="$BED_CACHE/go-path" GOCACHE="$BED_CACHE/go-build" GOBIN="$out" "$go" install -trimpath -ldflags='-s -w' \
-      github.com/moby/buildkit/cmd/buildkitd github.com/moby/buildkit/cmd/buildctl ./tokenserver ./bytecount) >"$log" 2>&1 9>&- \
+      github.com/moby/buildkit/cmd/buildkitd github.com/moby/buildkit/cmd/buildctl ./tokenserver ./bytecount ./cosignature) >"$log" 2>&1 9>&- \
       || { tail -n 15 "$log" >&2; die "go tools: the build failed; its log is $log"; }
     touch "$out/.complete"
   fi
-  for name in buildkitd buildctl tokenserver bytecount; do ln -sfn "$out/$name" "$BED_BIN/$name"; done
+  for name in buildkitd buildctl tokenserver bytecount cosignature; do ln -sfn "$out/$name" "$BED_BIN/$name"; done
 }
 
 # ensure_cluster_tools builds the cluster's programs, kwok, the second registry and crane. The two first are large: the
@@ -132,6 +132,7 @@ ensure_cluster_tools() {
   [ -n "$version" ] || die "go tools: tests/bed/kubernetes/go.mod names no version of k8s.io/kubernetes"
   ensure_go_module registries "about a minute" "" \
     distribution=./distribution crane=github.com/google/go-containerregistry/cmd/crane
+  ensure_go_module notation "about half a minute" "" notation=github.com/notaryproject/notation/cmd/notation
   ensure_go_module kwok "about 2 minutes" "" kwok=sigs.k8s.io/kwok/cmd/kwok
   ensure_go_module kubernetes "about 10 minutes" \
     "-X k8s.io/component-base/version.gitVersion=$version -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$(cut -d. -f2 <<<"$version") -X k8s.io/component-base/version.gitTreeState=clean" \

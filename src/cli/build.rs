@@ -10,7 +10,7 @@ pub(super) use variables::{cache_defaults, tell_checkout};
 use super::{arguments::GlobalArguments, environment::Environment, failure::usage, push};
 use crate::{
     config::{
-        BuildOverrides, BuildSettings, Config, Origin, Setting,
+        BuildOverrides, BuildSettings, Config, Origin, Setting, SignOverride,
         values::{self, ValueError},
     },
     diagnostic::{Diagnostic, Exit},
@@ -161,6 +161,9 @@ pub(super) struct BuildArguments {
     #[arg(hide_short_help = true, long, value_name = "BOOL|SPEC", help_heading = "Output options", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sbom: Option<String>,
 
+    #[command(flatten)]
+    signing: SigningArguments,
+
     /// Use no cache
     #[arg(long, help_heading = "Cache options", num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", value_parser = BoolishValueParser::new(), hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
@@ -217,6 +220,15 @@ pub(super) struct BuildArguments {
     /// What may be read and what is read in its place: a JSON file, as buildctl reads it
     #[arg(hide_short_help = true, long, value_name = "FILE", help_heading = "Step options")]
     source_policy: Option<PathBuf>,
+    /// Read only images that are signed with this public key or under this certificate; IMAGES is which,
+    /// such as `ghcr.io/me/*` [default: all]
+    #[arg(
+        hide_short_help = true,
+        long = "base-key",
+        value_name = "[IMAGES=]FILE",
+        help_heading = "Step options"
+    )]
+    base_keys: Vec<String>,
     /// Grant an entitlement: `network.host`, `security.insecure`, `device[=NAME]`
     #[arg(hide_short_help = true, long, value_name = "NAME", help_heading = "Step options")]
     allow: Vec<String>,
@@ -252,6 +264,38 @@ pub(super) struct BuildArguments {
     /// The parent cgroup of `RUN` steps
     #[arg(hide_short_help = true, long, value_name = "PATH", help_heading = "Step options")]
     cgroup_parent: Option<String>,
+}
+
+/// How what is pushed is signed, as flags say it.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct SigningArguments {
+    /// Sign what is pushed with this private key, as cosign checks it: a file, or `env:NAME`; its
+    /// password is in `COSIGN_PASSWORD`
+    #[arg(hide_short_help = true, long, value_name = "KEY", help_heading = "Output options")]
+    sign_key: Option<String>,
+    /// Sign nothing, whatever bk-sync.toml says
+    #[arg(
+        hide_short_help = true,
+        long,
+        help_heading = "Output options",
+        conflicts_with = "sign_key"
+    )]
+    no_sign: bool,
+}
+
+impl SigningArguments {
+    /// What they say.
+    ///
+    /// # Errors
+    /// A key is not named as one can be.
+    pub(super) fn given(&self) -> Result<SignOverride, Box<Diagnostic>> {
+        let key = self.sign_key.as_deref().map(values::sign_key).transpose();
+        Ok(match key.map_err(|error| refused("--sign-key", error))? {
+            Some(source) => SignOverride::Key(source),
+            None if self.no_sign => SignOverride::Off,
+            None => SignOverride::Unsaid,
+        })
+    }
 }
 
 /// `--frontend`.
@@ -379,6 +423,8 @@ impl BuildArguments {
                 cache_from: each("--cache-from", &self.cache_from, values::cache_entries)?.concat(),
                 cache_to: each("--cache-to", &self.cache_to, values::cache_entries)?.concat(),
                 cache_deadline: self.cache_deadline,
+                base_keys: each("--base-key", &self.base_keys, values::base_key)?,
+                signing: self.signing.given()?,
                 builder: named_builder(global, environment),
             },
             config,
@@ -478,6 +524,8 @@ impl BuildArguments {
             checkout: None,
             reproducible,
             pinning,
+            signing: settings.signing.value,
+            base_keys: settings.base_keys.value,
             context,
         };
         contradictions(&plan)?;

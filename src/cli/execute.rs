@@ -22,7 +22,7 @@ use crate::{
     engine,
     event::{Event, Events, Stage, Warning},
     pipeline::{self, Built, login::Login, push::PushSettings},
-    plan::{BuildPlan, Context, SecretSource, listed_builders},
+    plan::{BuildPlan, Context, SecretSource, SigningPlan, listed_builders},
     progress::{Reporter, Summary},
     registry::token::TokenClient,
     why::{self, Record},
@@ -285,16 +285,18 @@ pub(super) fn builder(
     }
 }
 
-/// The variables that the secrets of `plan` are taken from.
+/// The variables that the secrets of `plan` are taken from, and the key that signs.
 pub(super) fn variables(plan: &BuildPlan, environment: &Environment) -> BTreeMap<String, Secret> {
     let names = plan.secrets.iter().filter_map(|secret| match &secret.source {
-        SecretSource::Env(name) => Some(name),
+        SecretSource::Env(name) => Some(name.as_str()),
         SecretSource::File(_) => None,
     });
+    let signing = plan.signing.iter().flat_map(SigningPlan::variables);
     names
+        .chain(signing)
         .filter_map(|name| {
             let value = environment.raw(name)?;
-            Some((name.clone(), Secret::new(value.into_encoded_bytes())))
+            Some((name.to_owned(), Secret::new(value.into_encoded_bytes())))
         })
         .collect()
 }

@@ -53,6 +53,12 @@ impl From<pipeline::Error> for Diagnostic {
                 diagnostic.fix = refusal.fix;
                 diagnostic
             }
+            Error::Unverified(refusal) => {
+                let mut diagnostic = Self::new(refusal.code, Exit::Preflight, refusal.message)
+                    .with_note("no step has run");
+                diagnostic.fix = refusal.fix;
+                diagnostic
+            }
             Error::Session(_) => Self::new("SESSION_LOST", Exit::Build, error.to_string())
                 .with_sources(&error)
                 .with_fix("build again: what was built is cached"),

@@ -87,6 +87,7 @@ fn whole(plans: impl Iterator<Item = impl std::borrow::Borrow<BuildPlan>>) -> Bu
         whole.cache_from.extend(plan.cache_from.clone());
         whole.cache_to.extend(plan.cache_to.clone());
         whole.secrets.extend(plan.secrets.clone());
+        whole.signing = whole.signing.or_else(|| plan.signing.clone());
     }
     whole
 }

@@ -2,6 +2,7 @@
 
 use super::{
     arguments::GlobalArguments,
+    build::SigningArguments,
     credentials,
     environment::Environment,
     execute::{self, Surroundings, internal, login, supervised},
@@ -9,7 +10,7 @@ use super::{
     reach::reach,
 };
 use crate::{
-    config::Config,
+    config::{Config, signing},
     credential::RegistryHost,
     diagnostic::{Diagnostic, Exit, Printer},
     image::reference::{Reference, check_digest},
@@ -57,6 +58,8 @@ pub(super) struct PushArguments {
     /// Where an image that could not be pushed is held
     #[arg(long, value_name = "WHERE", default_value = "builder")]
     hold: Hold,
+    #[command(flatten)]
+    signing: SigningArguments,
 }
 
 /// `--hold`.
@@ -104,6 +107,7 @@ impl PushArguments {
         let plan = BuildPlan {
             tags: names.iter().map(Reference::to_string).collect(),
             push: true,
+            signing: signing(self.signing.given()?, config, |name| environment.text(name))?.value,
             ..BuildPlan::default()
         };
         let settings = settings(&plan, (self.retry_budget, self.hold), config, environment)?;
@@ -125,6 +129,8 @@ impl PushArguments {
                 names,
                 held,
                 settings: &settings,
+                plan: &plan,
+                variables: execute::variables(&plan, environment),
                 login: &login,
                 state: state.as_deref(),
                 events: &events,

@@ -33,7 +33,7 @@ pub(super) fn reach(
     if let Some(config) = config {
         of_config(&mut reach, config)?;
     }
-    for host in hosts {
+    for host in hosts.into_iter().chain(certified()) {
         let certificates = certificates(&Path::new(CERTIFICATES).join(host.as_str()));
         reach.authorities.entry(host).or_default().extend(certificates);
     }
@@ -93,6 +93,12 @@ fn of_config(reach: &mut Reach, config: &Config) -> Result<(), Box<Diagnostic>> 
         }
     }
     Ok(())
+}
+
+/// The registries that have a directory with certificates.
+fn certified() -> impl Iterator<Item = RegistryHost> {
+    let entries = fs::read_dir(CERTIFICATES).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some(RegistryHost::new(entry.file_name().to_str()?)))
 }
 
 /// The authorities in a registry's directory. What cannot be read is not there.

@@ -91,6 +91,7 @@ const KEYS: &[Key] = &[
             key("target", Kind::Text, "The stage to build; the last one where it is empty."),
             key("args", Kind::TextMap, "Build arguments."),
             key("contexts", Kind::TextMap, "Contexts beside it, as `--build-context` takes them."),
+            key("base_keys", Kind::TextMap, "Keys that base images must be signed with, by image."),
             key(
                 "cache",
                 Kind::Table(&[
@@ -108,6 +109,17 @@ const KEYS: &[Key] = &[
         "What is built, and where.",
     ),
     key("image", Kind::OneOrSeveral(IMAGE, IMAGES), "What the image is called; or several images."),
+    key(
+        "sign",
+        Kind::Table(&[
+            key("key", Kind::Text, "A private key in PEM, relative to this file."),
+            key("key_env", Kind::Text, "The variable with the private key."),
+            key("password_env", Kind::Text, "The variable with its password [COSIGN_PASSWORD]."),
+            key("command", Kind::Command, "A command that signs stdin, or `{image}` by itself."),
+            key("annotations", Kind::TextMap, "Words that are signed with the image's digest."),
+        ]),
+        "Who signs what is pushed.",
+    ),
     key(
         "registry",
         Kind::Named(&[

@@ -10,6 +10,7 @@ mod images;
 mod keys;
 mod schema;
 mod settings;
+mod signing;
 mod sync;
 mod table;
 mod template;
@@ -26,6 +27,7 @@ pub use schema::{
     RegistrySection, RolloutSection, Sections, parse_time,
 };
 pub use settings::{BuildOverrides, BuildSettings, Origin, Setting, SettingsError, fill};
+pub use signing::{SignOverride, SignSection, SignSource, signing};
 pub use sync::{SyncOverrides, sync_plan};
 pub use template::{Fact, Template};
 pub use verify::{

@@ -1,8 +1,8 @@
 //! The whole of `bk-sync.toml`, as typed sections whose values know their place in the file.
 
 use super::{
-    DeploySection, HookSection, ImageTarget, Located, Problem, RecordSection, VerifySection,
-    images, table::Table, template::Template,
+    DeploySection, HookSection, ImageTarget, Located, Problem, RecordSection, SignSection,
+    VerifySection, images, table::Table, template::Template,
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,6 +15,8 @@ pub struct Sections {
     pub image: ImageSection,
     /// `[[image]]`, in the order of the file, where there are several.
     pub images: Vec<ImageTarget>,
+    /// `[sign]`.
+    pub sign: Option<SignSection>,
     /// `[registry.HOST]`, by host.
     pub registries: BTreeMap<String, RegistrySection>,
     /// `[rollout]`.
@@ -46,6 +48,8 @@ pub struct BuildSection {
     pub args: BTreeMap<String, Template>,
     /// Contexts beside the main one, as `--build-context` takes them.
     pub contexts: BTreeMap<String, Template>,
+    /// `[build.base_keys]`: files of keys and certificates, by the images that they hold for.
+    pub base_keys: BTreeMap<String, Template>,
     /// `[build.cache] from`, as `--cache-from` takes it.
     pub cache_from: Option<Vec<Template>>,
     /// `[build.cache] to`, as `--cache-to` takes it.
@@ -179,6 +183,9 @@ impl Sections {
         } else if let Some(table) = document.table("image", problems) {
             sections.image = image(table, problems);
         }
+        if let Some(table) = document.table("sign", problems) {
+            sections.sign = Some(SignSection::read(table, problems));
+        }
         if let Some(table) = document.table("registry", problems) {
             for (host, table) in table.tables(problems) {
                 if let Some(section) = registry(&host, table, problems) {
@@ -253,11 +260,16 @@ fn build(mut table: Table<'_>, problems: &mut Vec<Problem>) -> BuildSection {
         target: template(&mut table, "target", problems).filter(|target| !target.is_empty()),
         args: BTreeMap::new(),
         contexts: BTreeMap::new(),
+        base_keys: BTreeMap::new(),
         cache_from: None,
         cache_to: None,
         cache_deadline: None,
     };
-    for (key, place) in [("args", &mut section.args), ("contexts", &mut section.contexts)] {
+    for (key, place) in [
+        ("args", &mut section.args),
+        ("contexts", &mut section.contexts),
+        ("base_keys", &mut section.base_keys),
+    ] {
         for (name, text) in table.string_map(key, problems) {
             if let Some(template) = Template::parse(text, problems) {
                 place.insert(name, template);

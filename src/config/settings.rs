@@ -1,12 +1,12 @@
 //! What holds for one build: each value from the strongest source that names it, and which that is.
 
 use super::{
-    Config, Dirty, Fact, Git, GitError, Template,
+    Config, Dirty, Fact, Git, GitError, SignOverride, Template, signing,
     values::{self, ValueError},
 };
 use crate::{
     diagnostic::{Diagnostic, Exit},
-    plan::{CacheEntry, Context},
+    plan::{BaseKey, CacheEntry, Context, SigningPlan},
 };
 use std::{
     collections::BTreeMap,
@@ -77,6 +77,10 @@ pub struct BuildOverrides {
     pub cache_to: Vec<CacheEntry>,
     /// `--cache-deadline`.
     pub cache_deadline: Option<Duration>,
+    /// `--base-key`.
+    pub base_keys: Vec<BaseKey>,
+    /// `--sign-key` or `--no-sign`.
+    pub signing: SignOverride,
     /// `--builder`, or the variable that stands in for it.
     pub builder: Option<Setting<String>>,
 }
@@ -104,6 +108,10 @@ pub struct BuildSettings {
     pub cache_to: Setting<Vec<CacheEntry>>,
     /// How long writing them may take once the image is there.
     pub cache_deadline: Setting<Duration>,
+    /// By whom images have to be signed that the build starts from.
+    pub base_keys: Setting<Vec<BaseKey>>,
+    /// How what is pushed is signed.
+    pub signing: Setting<Option<SigningPlan>>,
     /// The builder's address.
     pub builder: Setting<Option<String>>,
 }
@@ -135,7 +143,8 @@ impl BuildSettings {
         config: Option<&Config>,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, SettingsError> {
-        let Some(config) = config else { return Ok(Self::from_flags(overrides)) };
+        let signing = signing(overrides.signing.clone(), config, &variable)?;
+        let Some(config) = config else { return Ok(Self::from_flags(overrides, signing)) };
         let filler = Filler { config, variable };
         let section = &config.sections.build;
 
@@ -197,6 +206,7 @@ impl BuildSettings {
             }
             (given, _) => deadline(given),
         };
+        let base_keys = filler.base_keys(overrides.base_keys)?;
         let mut args = BTreeMap::new();
         for (name, template) in &section.args {
             if !overrides.args.contains_key(name) {
@@ -234,11 +244,13 @@ impl BuildSettings {
             cache_from,
             cache_to,
             cache_deadline,
+            base_keys,
+            signing,
             builder,
         })
     }
 
-    fn from_flags(overrides: BuildOverrides) -> Self {
+    fn from_flags(overrides: BuildOverrides, signing: Setting<Option<SigningPlan>>) -> Self {
         fn list<T>(values: Vec<T>, name: &'static str) -> Setting<Vec<T>> {
             let origin = if values.is_empty() { Origin::Default } else { Origin::Flag(name) };
             Setting { value: values, origin }
@@ -258,6 +270,8 @@ impl BuildSettings {
             cache_from: list(overrides.cache_from, "--cache-from"),
             cache_to: list(overrides.cache_to, "--cache-to"),
             cache_deadline: deadline(overrides.cache_deadline),
+            base_keys: list(overrides.base_keys, "--base-key"),
+            signing,
             builder: overrides.builder.map_or(
                 Setting { value: None, origin: Origin::Default },
                 |given| Setting { value: Some(given.value), origin: given.origin },
@@ -282,7 +296,7 @@ fn flag_args(args: BTreeMap<String, String>) -> impl Iterator<Item = (String, Se
 }
 
 /// A path of the file as it holds from the working directory; a URL stays as it is.
-fn rooted(directory: &Path, text: &str) -> String {
+pub(super) fn rooted(directory: &Path, text: &str) -> String {
     if text == "-" || is_url(text) || directory == Path::new(".") {
         return text.to_owned();
     }
@@ -367,6 +381,26 @@ impl<V: Fn(&str) -> Option<String>> Filler<'_, V> {
         }
         let origin = templates.first().map_or(Origin::Default, |first| self.origin(first));
         Ok(Setting { value: values, origin })
+    }
+
+    /// The flag's keys of base images, or else the file's.
+    fn base_keys(&self, given: Vec<BaseKey>) -> Result<Setting<Vec<BaseKey>>, SettingsError> {
+        if !given.is_empty() {
+            return Ok(Setting { value: given, origin: Origin::Flag("--base-key") });
+        }
+        let keys = &self.config.sections.build.base_keys;
+        let mut read = Vec::new();
+        for (images, template) in keys {
+            let images = values::images(images).map_err(|error| {
+                let diagnostic = Diagnostic::new("CONFIG_INVALID", Exit::Usage, error.problem)
+                    .with_fix(error.hint);
+                self.wrong(template, diagnostic)
+            })?;
+            let key = rooted(self.config.directory(), &self.fill(template)?).into();
+            read.push(BaseKey { images, key });
+        }
+        let origin = keys.values().next().map_or(Origin::Default, |first| self.origin(first));
+        Ok(Setting { value: read, origin })
     }
 
     /// The references that `[image]` makes.

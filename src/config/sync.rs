@@ -9,7 +9,7 @@ use crate::{
     image::reference::Reference,
     plan::{
         BuildPlan, CheckPlan, Choice, GitFacts, HookPlan, HttpSinkPlan, RecordPlan, RolloutPlan,
-        SyncPlan, SyncStage,
+        SigningPlan, SyncPlan, SyncStage,
     },
 };
 use serde_json::Value;
@@ -168,6 +168,9 @@ impl<V: Fn(&str) -> Option<String>> Resolving<'_, '_, V> {
         for (name, context) in &settings.contexts {
             self.choose(format!("build.contexts.{name}"), context.value.clone(), &context.origin);
         }
+        let keys = settings.base_keys.value.iter();
+        let keys: Value = keys.map(|key| format!("{}={}", key.images, key.key.display())).collect();
+        self.choose("build.base_keys", keys, &settings.base_keys.origin);
         self.choose(
             "build.cache.from",
             entries(&settings.cache_from.value),
@@ -178,6 +181,8 @@ impl<V: Fn(&str) -> Option<String>> Resolving<'_, '_, V> {
         let shown = format!("{}s", deadline.value.as_secs());
         self.choose("build.cache.deadline", shown, &deadline.origin);
         self.choose("image.tags", settings.tags.value.clone(), &settings.tags.origin);
+        let signing = settings.signing.value.as_ref().map(SigningPlan::who);
+        self.choose("sign", nothing(&signing), &settings.signing.origin);
     }
 
     fn dirty(&mut self, flag: Option<Dirty>) -> Dirty {

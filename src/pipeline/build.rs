@@ -24,6 +24,8 @@ use super::{
     receive::{Takers, destinations, output_failure},
     remember::{self, Memory},
     services::{agents, secrets},
+    sign::Signing,
+    signed_bases::SignedBases,
     sources::{Stdin, sources},
 };
 use crate::{
@@ -190,6 +192,8 @@ pub(super) async fn asking(
         outputs: vec![nothing],
         annotations: Vec::new(),
         cache_to: Vec::new(),
+        signing: None,
+        base_keys: Vec::new(),
         ..plan.clone()
     };
     let cancel = inputs.cancel.clone();
@@ -201,7 +205,7 @@ pub(super) async fn asking(
         prepared.session = prepared.session.with_id(id.clone());
         prepared.input.session_id = id;
     }
-    prepared.run(&plan, frontend).await.map(drop)
+    Box::pin(prepared.run(&plan, frontend)).await.map(drop)
 }
 
 /// A build whose parts are known and checked, and that has not begun.
@@ -224,6 +228,10 @@ struct Prepared {
     /// Where the image goes; nowhere where it is not pushed.
     targets: Targets,
     client_push: Option<ClientPush>,
+    /// Who signs the image once it is pushed.
+    signing: Option<(Signing, PushSettings)>,
+    /// By whom the images that it starts from have to be signed.
+    signed_bases: Option<SignedBases>,
     /// Where the image is only held, for a push that failed: nobody is asked and nothing is sent.
     hold: Option<Hold>,
     state: Option<PathBuf>,
@@ -282,6 +290,14 @@ impl Prepared {
 
         let secrets = secrets(plan, &directory, &inputs.variables)?;
         let agents = agents(plan, &directory, inputs.ssh_agent.as_deref())?;
+        let pushes = outputs.push != Push::None && hold.is_none();
+        let signing =
+            if pushes { Signing::load(plan, &directory, &inputs.variables)? } else { None };
+        let signing = signing.map(|signing| (signing, inputs.push.clone()));
+        let signed_bases = match &hold {
+            Some(_) => None,
+            None => SignedBases::load(plan, &directory, &login, &inputs.push.reach)?,
+        };
         let upload = Upload::new();
         if let Some(archive) = sources.upload {
             attributes.insert("context".to_owned(), upload.add(archive));
@@ -342,7 +358,7 @@ impl Prepared {
             dockerfile: sources.dockerfile,
             session_id: session.id().to_owned(),
             directories: sources.directories,
-            pinning: plan.pinning.clone(),
+            pinning: plan.pinned(),
             inputs: BTreeMap::new(),
         };
         let mut linked = Vec::new();
@@ -364,6 +380,8 @@ impl Prepared {
             login,
             targets,
             client_push,
+            signing,
+            signed_bases,
             hold,
             state: inputs.state,
             events,
@@ -407,6 +425,11 @@ impl Prepared {
             let ok = matches!(compiled, Ok(_) | Err(FrontendError::Preflight(_)));
             events.emit(Event::StageEnded { stage: Stage::Compile, ok });
             let compiled = compiled?;
+            if let Some(bases) = &self.signed_bases {
+                Box::pin(bases.check(compiled.graphs.as_deref()))
+                    .await
+                    .map_err(FrontendError::Unverified)?;
+            }
             let warnings = if self.hold.is_some() {
                 Vec::new()
             } else {
@@ -530,6 +553,16 @@ impl Prepared {
                 built::add_docker_push(made, &mut image, &mut pushed, &mut response);
             }
         }
+        if let (Some((signing, settings)), Some(pushed)) = (&self.signing, &mut pushed) {
+            let digest = image.as_ref().and_then(|image| image.digest.as_deref());
+            let digest =
+                digest.or_else(|| response.get("containerimage.digest").map(String::as_str));
+            let digest = digest.ok_or_else(|| Error::Builder {
+                message: "it does not say which image it pushed, so none is signed".to_owned(),
+            })?;
+            pushed.signatures =
+                Box::pin(signing.sign(&self.targets, digest, settings, &events, &cancel)).await?;
+        }
         let metadata = match &plan.metadata_file {
             Some(_) => {
                 metadata::entries(&control, &build_id, plan.metadata, journal.warnings()).await
@@ -577,7 +610,7 @@ async fn with_inputs(
             dockerfile: sources.dockerfile,
             session_id: session.id().to_owned(),
             directories: sources.directories,
-            pinning: plan.pinning.clone(),
+            pinning: plan.pinned(),
             inputs: BTreeMap::new(),
         };
         sessions.push(session);
@@ -646,6 +679,9 @@ async fn explain(
         }
         BuildError::Frontend(FrontendError::Refused(refusal)) => return refusal.into(),
         BuildError::Frontend(FrontendError::Unfit(refusal)) => return Error::Unfit(refusal),
+        BuildError::Frontend(FrontendError::Unverified(refusal)) => {
+            return Error::Unverified(refusal);
+        }
         BuildError::Session(error) => return Error::Session(error),
     };
     if cancel.is_cancelled() && failure.is_cancelled() {

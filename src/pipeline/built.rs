@@ -97,6 +97,9 @@ pub struct Pushed {
     pub bytes: PushedBytes,
     /// Requests made to the registry.
     pub requests: Option<u64>,
+    /// The tags of the signatures that this process made, in full; empty where it made none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<String>,
 }
 
 /// Blobs of a push.

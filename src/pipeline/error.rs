@@ -44,6 +44,9 @@ pub enum Error {
     /// The image is not fit to leave the builder, and only one that is may.
     #[error("{0}")]
     Unfit(Refusal),
+    /// An image that the build starts from is not signed by whom it has to be; nothing ran.
+    #[error("{0}")]
+    Unverified(Refusal),
     /// What was asked for cannot be done; nothing ran.
     #[error(transparent)]
     Refused(#[from] Refusal),

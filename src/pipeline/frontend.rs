@@ -105,6 +105,9 @@ pub enum FrontendError {
     /// The image is not fit to leave, and only one that is may.
     #[error("{0}")]
     Unfit(Refusal),
+    /// An image that the build starts from is not signed by whom it has to be.
+    #[error("{0}")]
+    Unverified(Refusal),
 }
 
 impl FrontendFailure for FrontendError {
@@ -113,7 +116,7 @@ impl FrontendFailure for FrontendError {
             Self::Builder(failure) => failure.code,
             Self::Dockerfile { .. } => Code::Unknown,
             Self::Preflight(_) => Code::PermissionDenied,
-            Self::Unfit(_) => Code::FailedPrecondition,
+            Self::Unfit(_) | Self::Unverified(_) => Code::FailedPrecondition,
             Self::Refused(_) => Code::Unimplemented,
         }
     }

@@ -27,6 +27,8 @@ pub mod reproduce;
 pub mod rollout;
 mod services;
 mod several;
+mod sign;
+mod signed_bases;
 pub mod sources;
 pub mod sync;
 pub mod verify;

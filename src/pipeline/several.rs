@@ -11,6 +11,7 @@ use super::{
     login::Login,
     outputs::{annotation_attributes, names},
     push::{PushSettings, Targets},
+    sign::Signing,
 };
 use crate::{
     event::{Event, Events, Stage},
@@ -54,6 +55,7 @@ pub async fn build_on_several(plan: &BuildPlan, shares: Vec<Share>) -> Result<Bu
         events: first.inputs.events.clone(),
         cancel: first.inputs.cancel.clone(),
     };
+    let signing = Signing::load(plan, &first.inputs.directory, &first.inputs.variables)?;
     let marks = Marks::of(plan);
     let others = common.cancel.child_token();
     let builds = shares.into_iter().map(|Share { platforms, mut inputs }| {
@@ -84,7 +86,7 @@ pub async fn build_on_several(plan: &BuildPlan, shares: Vec<Share>) -> Result<Bu
     if common.cancel.is_cancelled() || others.is_cancelled() {
         return Err(Error::Interrupted);
     }
-    let mut built = common.join(plan, &marks, parts).await?;
+    let mut built = common.join(plan, &marks, signing.as_ref(), parts).await?;
     built.timings.total = Some(began.elapsed() + built.timings.connect.unwrap_or_default());
     built.write_files(plan)?;
     Ok(built)
@@ -165,6 +167,7 @@ impl Marks {
             annotations: Vec::new(),
             iid_file: None,
             metadata_file: None,
+            signing: None,
             ..plan.clone()
         }
     }
@@ -193,6 +196,7 @@ impl Common {
         &self,
         plan: &BuildPlan,
         marks: &Marks,
+        signing: Option<&Signing>,
         parts: Vec<Built>,
     ) -> Result<Built, Error> {
         let references = names(&plan.tags)?;
@@ -207,6 +211,11 @@ impl Common {
         self.events.emit(Event::StageEnded { stage: Stage::Push, ok: written.is_ok() });
         let index = written?;
         let mut built = together(parts);
+        if let (Some(signing), Some(pushed)) = (signing, &mut built.push) {
+            let (settings, digest) = (&self.settings, &index.digest);
+            let signed = signing.sign(&targets, digest, settings, &self.events, &self.cancel);
+            pushed.signatures = signed.await?;
+        }
         let size = u64::try_from(index.bytes.len()).unwrap_or_default();
         let descriptor = serde_json::json!({
             "mediaType": index.media_type.as_str(), "digest": index.digest, "size": size,

@@ -1,6 +1,6 @@
 //! What one `build` is asked to do, resolved from flags, config and environment.
 
-use super::{Pinning, SourcePolicy};
+use super::{BaseKey, Pinning, SigningPlan, SourcePolicy};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -94,9 +94,24 @@ pub struct BuildPlan {
     pub reproducible: Option<i64>,
     /// How far images are held by their digests.
     pub pinning: Pinning,
+    /// How the image is signed once it is pushed; none where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing: Option<SigningPlan>,
+    /// By whom images have to be signed that the build starts from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub base_keys: Vec<BaseKey>,
 }
 
 impl BuildPlan {
+    /// How far images are held by their digests: as is asked, and each by the digest that it has now
+    /// where signatures are checked, which are of digests.
+    pub fn pinned(&self) -> Pinning {
+        match (&self.pinning, self.base_keys.is_empty()) {
+            (Pinning::Off, false) => Pinning::Open,
+            (pinning, _) => pinning.clone(),
+        }
+    }
+
     /// Whether the context or the Dockerfile comes on stdin.
     pub fn reads_stdin(&self) -> bool {
         self.context == Context::Stdin || self.file.as_deref() == Some("-")
@@ -174,7 +189,7 @@ pub struct SecretSpec {
 }
 
 /// Where a secret's content is.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretSource {
     /// A variable of our environment.

@@ -67,13 +67,9 @@ impl ImageLock {
     /// The images that a graph starts from, as far as it names them by their digests. `ops` are its
     /// ops, marshalled.
     pub fn of_graph(ops: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Self {
-        let images = ops.into_iter().filter_map(|op| match pb::Op::decode(op.as_ref()).ok()?.op {
-            Some(pb::op::Op::Source(source)) => {
-                let image = source.identifier.strip_prefix("docker-image://")?;
-                let (name, digest) = image.split_once('@')?;
-                Some((name.to_owned(), digest.to_owned()))
-            }
-            _ => None,
+        let images = images_of_graph(ops).filter_map(|image| {
+            let (name, digest) = image.split_once('@')?;
+            Some((name.to_owned(), digest.to_owned()))
         });
         Self(images.collect())
     }
@@ -105,6 +101,19 @@ impl ImageLock {
         }
         text
     }
+}
+
+/// The images that a graph reads, as it names them: `NAME[:TAG][@DIGEST]`. `ops` are its ops,
+/// marshalled.
+pub fn images_of_graph(
+    ops: impl IntoIterator<Item = impl AsRef<[u8]>>,
+) -> impl Iterator<Item = String> {
+    ops.into_iter().filter_map(|op| match pb::Op::decode(op.as_ref()).ok()?.op {
+        Some(pb::op::Op::Source(source)) => {
+            source.identifier.strip_prefix("docker-image://").map(str::to_owned)
+        }
+        _ => None,
+    })
 }
 
 #[cfg(test)]

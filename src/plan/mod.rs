@@ -6,6 +6,7 @@ mod context;
 mod lock;
 mod platform;
 mod policy;
+mod signing;
 mod stage;
 mod sync;
 mod words;
@@ -16,12 +17,13 @@ pub use build::{
     PushVia, SecretSource, SecretSpec, Ulimit,
 };
 pub use builders::{Ability, ListedBuilder, Part, divide, listed_builders};
-pub use lock::{ImageLock, LockError, Pinning};
+pub use lock::{ImageLock, LockError, Pinning, images_of_graph};
 pub use platform::normalize_platform;
 pub use policy::{
     PolicyAction, PolicyCondition, PolicyConstraint, PolicyMatch, PolicyRule, PolicySelector,
     PolicyUpdate, SourcePolicy,
 };
+pub use signing::{BaseKey, IMAGE, SignedBy, SigningPlan};
 pub use stage::{Moment, SyncStage};
 pub use sync::{
     CheckPlan, Choice, GitFacts, HookPlan, HttpSinkPlan, RecordPlan, RolloutPlan, SyncPlan,

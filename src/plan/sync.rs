@@ -151,7 +151,9 @@ impl SyncPlan {
         let file = self.build.file.as_deref().unwrap_or("Dockerfile");
         let builder = self.builder.as_deref().unwrap_or("the first builder that answers");
         steps.push((SyncStage::Build, format!("build {file} for {platforms} on {builder}")));
-        steps.push((SyncStage::Push, format!("push {names}")));
+        let signed = self.build.signing.as_ref();
+        let signed = signed.map(|signing| format!(", and sign it with `{}`", signing.who()));
+        steps.push((SyncStage::Push, format!("push {names}{}", signed.unwrap_or_default())));
         if let Some(rollout) = &self.rollout {
             let after = if rollout.rollback_on_failure { "roll back" } else { "leave it" };
             steps.push((

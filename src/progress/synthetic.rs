@@ -103,6 +103,7 @@ fn name(stage: Stage) -> &'static str {
         Stage::Compile => "compile",
         Stage::Connect => "connect",
         Stage::Push => "push",
+        Stage::Sign => "sign",
         Stage::Cache => "cache",
     }
 }

@@ -12,14 +12,12 @@ const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 /// An artifact whose subject is the image: its blobs, and the manifest that holds them together.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Referrer {
-    /// Digest and bytes of each blob, to be uploaded before the manifest.
-    pub blobs: Vec<(String, Vec<u8>)>,
+    /// The bytes of each blob, to be uploaded before the manifest.
+    pub blobs: Vec<Vec<u8>>,
     /// The manifest's media type.
     pub media_type: &'static str,
     /// The manifest.
     pub manifest: Vec<u8>,
-    /// The manifest's digest.
-    pub digest: String,
 }
 
 impl Referrer {
@@ -44,19 +42,17 @@ impl Referrer {
             "annotations": { "org.opencontainers.image.created": receipt.started },
         });
         let manifest = serde_json::to_vec(&manifest).ok()?;
-        Some(Self {
-            blobs: vec![(digest(&empty), empty), (digest(&document), document)],
-            media_type: MANIFEST_TYPE,
-            digest: digest(&manifest),
-            manifest,
-        })
+        Some(Self { blobs: vec![empty, document], media_type: MANIFEST_TYPE, manifest })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Referrer;
-    use crate::record::{ImageRecord, Receipt};
+    use crate::{
+        record::{ImageRecord, Receipt},
+        registry::digest,
+    };
 
     #[test]
     fn the_subject_is_the_image_and_every_blob_is_named() {
@@ -68,11 +64,11 @@ mod tests {
         assert_eq!(manifest["subject"]["digest"], "sha256:aa");
         assert_eq!(manifest["subject"]["size"], 7);
         let named = [&manifest["config"]["digest"], &manifest["layers"][0]["digest"]];
-        for ((digest, _), named) in referrer.blobs.iter().zip(named) {
-            assert_eq!(named, digest.as_str());
+        for (blob, named) in referrer.blobs.iter().zip(named) {
+            assert_eq!(*named, digest(blob));
         }
         assert_eq!(
-            referrer.blobs[0].0,
+            digest(&referrer.blobs[0]),
             "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
         );
     }

@@ -17,12 +17,19 @@ use std::{fmt, sync::Arc, time::Duration};
 pub struct Repository {
     server: Arc<Server>,
     name: String,
+    actions: &'static str,
 }
 
 impl Repository {
     /// The repository `name` (a path, such as `library/alpine`) at `server`.
     pub fn new(server: Arc<Server>, name: impl Into<String>) -> Self {
-        Self { server, name: name.into() }
+        Self { server, name: name.into(), actions: "pull,push" }
+    }
+
+    /// The same for who only reads there: nobody is asked for more rights than that takes.
+    #[must_use]
+    pub fn only_read(self) -> Self {
+        Self { actions: "pull", ..self }
     }
 
     /// Its registry.
@@ -35,9 +42,9 @@ impl Repository {
         &self.name
     }
 
-    /// What a token has to be good for, to write here.
-    pub(super) fn write_scopes(&self) -> Vec<String> {
-        vec![format!("repository:{}:pull,push", self.name)]
+    /// What a token has to be good for, to do here what is done.
+    pub(super) fn scopes(&self) -> Vec<String> {
+        vec![format!("repository:{}:{}", self.name, self.actions)]
     }
 
     /// A request about this repository.
@@ -47,7 +54,7 @@ impl Repository {
             url,
             headers: HeaderMap::new(),
             body: Payload::Nothing,
-            scopes: self.write_scopes(),
+            scopes: self.scopes(),
             repository: self.name.clone(),
             action,
         }
@@ -63,7 +70,7 @@ impl Repository {
     pub async fn get_ready(&self) {
         let ready = async {
             self.server.url("").await?;
-            let header = self.server.authorizer().header(&self.write_scopes()).await;
+            let header = self.server.authorizer().header(&self.scopes()).await;
             header.map(drop).map_err(|error| {
                 let words = error.to_string();
                 self.error("get a token", Kind::Token(error), &words)
@@ -114,6 +121,28 @@ impl Repository {
         Ok(super::source::skipping(chunks.boxed(), skip))
     }
 
+    /// A blob of at most `limit` bytes, whole, with the digest that it is asked for by.
+    ///
+    /// # Errors
+    /// The registry does not have it, cannot be read, or gives something else.
+    pub async fn small_blob(&self, digest: &str, limit: usize) -> Result<Vec<u8>, RegistryError> {
+        let wrong = |words: &str| self.error("read a blob", Kind::Malformed, &words.to_owned());
+        let mut stream = self.read_blob(digest, 0).await?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|error| self.error("read a blob", Kind::Broken, &error))?;
+            if bytes.len().saturating_add(chunk.len()) > limit {
+                return Err(wrong("it is larger than what it is may be"));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        let found = super::source::digest(&bytes);
+        if found != digest {
+            return Err(self.error("read a blob", Kind::DigestWrong, &found));
+        }
+        Ok(bytes)
+    }
+
     /// Reads from the mirrors, then from the registry.
     pub(super) async fn read_anywhere(
         &self,
@@ -145,7 +174,7 @@ impl Repository {
     /// We may not ([`RegistryError::is_refusal`]), or it could not be found out.
     pub async fn check_write(&self, is_known: bool) -> Result<(), RegistryError> {
         self.server.url("").await?;
-        let standing = self.server.authorizer().standing(&self.write_scopes()).await;
+        let standing = self.server.authorizer().standing(&self.scopes()).await;
         let standing = standing.map_err(|error| {
             let words = error.to_string();
             self.error("get a token", Kind::Token(error), &words)
@@ -176,7 +205,7 @@ impl Repository {
     /// What the token that we hold for writing here is not good for, as far as it says, with whose
     /// token it is. Empty before any request was made.
     pub async fn missing_scopes(&self) -> Vec<(Scope, Option<String>)> {
-        let missing = self.server.authorizer().missing(&self.write_scopes()).await;
+        let missing = self.server.authorizer().missing(&self.scopes()).await;
         let (scopes, user) = missing.unwrap_or_default();
         scopes.into_iter().map(|scope| (scope, user.clone())).collect()
     }

@@ -41,7 +41,7 @@ impl Repository {
         mount: Option<Mount<'_>>,
     ) -> Result<Opened, RegistryError> {
         let mut url = self.url("blobs/uploads/").await?;
-        let mut call_scopes = self.write_scopes();
+        let mut call_scopes = self.scopes();
         if let Some(Mount { digest, from }) = mount {
             url.query_pairs_mut().append_pair("mount", digest).append_pair("from", from);
             call_scopes.push(format!("repository:{from}:pull"));

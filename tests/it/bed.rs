@@ -164,7 +164,7 @@ pub fn git_root() -> &'static Path {
 }
 
 /// Path of one of the bed's programs: `docker`, `docker-buildx`, `buildctl`, `skopeo`, `crane`, `kubectl`, `strace`,
-/// `zsh`, `fish`, `faketime` (which takes libfaketime's `FAKETIME` first, such as `+3d`).
+/// `zsh`, `fish`, `cosignature` (see `tests/bed`), `notation`, `faketime` (which takes libfaketime's `FAKETIME` first, such as `+3d`).
 pub fn program(name: &str) -> String {
     let path = format!("{}/{name}", part("BK_SYNC_TEST_BIN"));
     assert!(Path::new(&path).exists(), "the test bed has no `{path}`: run `make services`");

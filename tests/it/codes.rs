@@ -18,6 +18,7 @@ const OTHERS: &[&str] = &[
     "BLOB_UPLOAD_UNKNOWN",
     "BUILDKIT_*",
     "CARGO_*",
+    "COSIGN_PASSWORD",
     "DATABASE_PASSWORD",
     "DIGEST_INVALID",
     "DOCKER_*",

@@ -28,6 +28,7 @@ const PURE: &[&str] = &[
     "rollout/status",
     "rollout/way_back.rs",
     "rollout/workload.rs",
+    "signature",
     "why",
 ];
 

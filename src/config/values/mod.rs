@@ -8,6 +8,7 @@ mod image;
 mod output;
 mod resource;
 mod secret;
+mod signing;
 
 pub(crate) use attestation::attestations;
 pub(crate) use cache::cache_entries;
@@ -15,6 +16,7 @@ pub(crate) use image::{annotation, build_context, entitlement, key_values, netwo
 pub(crate) use output::output;
 pub(crate) use resource::{byte_size, extra_hosts, ulimit};
 pub(crate) use secret::{agent_forward, secret};
+pub(crate) use signing::{base_key, images, sign_key};
 
 /// A value that a flag cannot take.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

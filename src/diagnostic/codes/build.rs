@@ -574,6 +574,38 @@ pub(super) const CODES: &[Explanation] = &[
         remedies: &["Leave out one of the two."],
     },
     Explanation {
+        code: "BASE_KEY",
+        exits: &[Exit::Usage],
+        title: "signatures of base images cannot be checked",
+        meaning: "`--base-key` or `[build.base_keys]` says by whom images must be signed that a build reads, and that cannot be found out.",
+        reasons: &[
+            "The file with the key does not exist, or holds neither a public key nor a certificate.",
+            "The builder compiles the Dockerfile, so that it is not known here which images it reads.",
+            "The source policy puts other images in the place of those that are checked.",
+        ],
+        remedies: &[
+            "Name a file in PEM: cosign's `cosign.pub`, or the certificate that notation's signers stand under.",
+            "Leave out `--frontend daemon` and a foreign `# syntax` line.",
+            "Take the policy's `CONVERT` rules out.",
+        ],
+    },
+    Explanation {
+        code: "BASE_UNVERIFIED",
+        exits: &[Exit::Preflight],
+        title: "an image that the build reads is not signed by whom it must be",
+        meaning: "`--base-key` or `[build.base_keys]` holds for the image, and nothing in its registry vouches for its digest by one of those keys. Nothing has run.",
+        reasons: &[
+            "It has no signature, or somebody else's.",
+            "The tag was moved to an image that is not signed yet.",
+            "The registry does not say what signatures it has.",
+        ],
+        remedies: &[
+            "Use a version that is signed, or hold it with `bk-sync.lock`.",
+            "Have it signed: `cosign sign --key …`, `notation sign --signature-format jws`, or `bk-sync push --sign-key`.",
+            "Name another key for it: `--base-key IMAGES=FILE`.",
+        ],
+    },
+    Explanation {
         code: "CACHE_INVALID",
         exits: &[Exit::Usage],
         title: "a local cache has no directory",

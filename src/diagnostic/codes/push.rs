@@ -210,4 +210,30 @@ pub(super) const CODES: &[Explanation] = &[
         reasons: &["It says."],
         remedies: &["Do what it says."],
     },
+    Explanation {
+        code: "SIGNING_KEY",
+        exits: &[Exit::Usage],
+        title: "the key cannot sign",
+        meaning: "`--sign-key` or `[sign]` names a private key that cannot be used. It is read before anything is built.",
+        reasons: &[
+            "The file or variable is not there, or holds no private key.",
+            "Its password is missing or wrong.",
+            "It is neither ECDSA on P-256, Ed25519 nor RSA, which is what signatures are checked by.",
+        ],
+        remedies: &[
+            "Set `COSIGN_PASSWORD`, or the variable that `password_env` names.",
+            "Make a key with `cosign generate-key-pair`, or with `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256`.",
+        ],
+    },
+    Explanation {
+        code: "SIGN_FAILED",
+        exits: &[Exit::Push],
+        title: "the image is pushed and not signed",
+        meaning: "All of the image is in the registry; its signature is not, in at least one repository.",
+        reasons: &[
+            "The registry does not take the signature.",
+            "The command of `[sign]` failed, or wrote no signature.",
+        ],
+        remedies: &["Mend it and run the same again: nothing of the image is sent twice."],
+    },
 ];

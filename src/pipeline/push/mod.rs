@@ -1,6 +1,7 @@
 //! An image that this process brings to registries: out of the builder that made it, or from where
 //! else it lies. What a failure would lose is noted before the first byte goes.
 
+mod artifact;
 mod builder;
 mod files;
 mod held;
@@ -13,6 +14,7 @@ pub(in crate::pipeline) use held::read_places;
 pub use held::{Held, HeldError, HeldSource};
 pub use run::{PushRequest, PushSettings, PushSource, PushedAlone, push};
 
+pub(super) use artifact::Artifact;
 pub(super) use builder::BuilderBlobs;
 pub(super) use offers::{Offers, repositories_in};
 pub(super) use run::{Job, Targets};

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     buildkit::{control::Control, dial::Connection},
-    credential::RegistryHost,
+    credential::{RegistryHost, Secret},
     event::{Event, Events, Stage, Warning},
     image::{
         document::{Descriptor, Document},
@@ -18,7 +18,9 @@ use crate::{
         built::{Pushed, PushedBlobs, PushedBytes},
         error::{Error, PushFailure, Refusal},
         login::{Login, LoginFailure},
+        sign::Signing,
     },
+    plan::BuildPlan,
     registry::{
         BlobSource, Graph, ImagePush, ImagePushError, MAX_MANIFEST, Outcome, Places, Reach,
         Repository, RetryBudget, Server, SourceError, Target, read_whole,
@@ -205,6 +207,7 @@ impl Job<'_> {
                 total: Some(graph.size().saturating_mul(copies)),
             },
             requests: Some(requests),
+            signatures: Vec::new(),
         })
     }
 
@@ -334,6 +337,10 @@ pub struct PushRequest<'a> {
     pub held: Option<Held>,
     /// How registries are pushed to.
     pub settings: &'a PushSettings,
+    /// How it is signed.
+    pub plan: &'a BuildPlan,
+    /// Values of the variables that the key is taken from, by name.
+    pub variables: BTreeMap<String, Secret>,
     /// Who we are there.
     pub login: &'a Login,
     /// Our state directory.
@@ -361,6 +368,7 @@ pub struct PushedAlone {
 /// See [`Error`].
 pub async fn push(request: PushRequest<'_>) -> Result<PushedAlone, Error> {
     let PushRequest { source, connection, names, held, settings, .. } = request;
+    let signing = Signing::load(request.plan, Path::new("."), &request.variables)?;
     let references: Vec<String> = names.iter().map(Reference::to_string).collect();
     let began = jiff::Timestamp::now().to_string();
     let (store, held): (Box<dyn BlobSource>, Held) = match source {
@@ -405,7 +413,12 @@ pub async fn push(request: PushRequest<'_>) -> Result<PushedAlone, Error> {
         events: request.events,
         cancel: request.cancel,
     };
-    Ok(PushedAlone { digest, references, pushed: job.run().await? })
+    let mut pushed = job.run().await?;
+    if let Some(signing) = signing {
+        let (events, cancel) = (request.events, request.cancel);
+        pushed.signatures = signing.sign(&targets, &digest, settings, events, cancel).await?;
+    }
+    Ok(PushedAlone { digest, references, pushed })
 }
 
 /// What the image `digest` in a builder is.

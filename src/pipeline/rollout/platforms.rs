@@ -8,7 +8,6 @@ use crate::{
     registry::{MAX_MANIFEST, Reach, Repository},
     rollout::{PinnedImage, preflight::Doubt, request::PlatformManifest},
 };
-use futures::StreamExt as _;
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -79,8 +78,8 @@ async fn read(
     let Some(config) = document.config() else {
         return Err("its manifest names no config".to_owned());
     };
-    let blob = repository.read_blob(&config.digest, 0).await.map_err(|error| error.to_string())?;
-    let config = small(blob).await?;
+    let config = repository.small_blob(&config.digest, MAX_MANIFEST).await;
+    let config = config.map_err(|error| error.to_string())?;
     let config = ImageConfig::parse(&config).map_err(|error| error.to_string())?;
     if config.os.is_empty() || config.architecture.is_empty() {
         return Err("its config names no platform".to_owned());
@@ -108,18 +107,6 @@ fn platform(os: &str, architecture: &str, variant: &str) -> String {
     let parts = [os, architecture, variant];
     let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     parts.join("/")
-}
-
-/// A blob that must not be larger than a manifest may be.
-async fn small(mut blob: crate::registry::ByteStream) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = blob.next().await {
-        bytes.extend_from_slice(&chunk.map_err(|error| error.to_string())?);
-        if bytes.len() > MAX_MANIFEST {
-            return Err("its config is larger than one may be".to_owned());
-        }
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod pushes;
 mod reproducible;
 mod roads;
 mod several;
+mod signing;
 mod targets;
 
 use crate::{
