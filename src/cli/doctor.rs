@@ -2,11 +2,13 @@
 
 use super::{credentials, execute, push, sync::Surroundings};
 use crate::{
+    buildkit::discover::Inputs,
     diagnostic::{Diagnostic, Exit, Format, Printer},
     pipeline::{
         Error,
         doctor::{self, Check, Local, State},
     },
+    plan::ListedBuilder,
 };
 use clap::Args;
 use serde_json::json;
@@ -42,11 +44,16 @@ impl DoctorArguments {
         let Surroundings { global, environment, printer, .. } = surroundings;
         // What is not committed is a finding here, and no reason to stop.
         let planned = self.deploy.with_dirty_allowed().plan(surroundings)?;
-        let Planned { plan, request, config, cluster } = planned;
+        let Planned { plan, request, config, cluster, listed } = planned;
         let (chain, warnings) = credentials::chain(&plan.build, Some(&config), environment)?;
         let options = execute::dial_options(global, environment)?;
         let push = push::settings(&plan.build, push::DEFAULTS, Some(&config), environment)?;
         let discovery = execute::discovery(&request.builder, environment);
+        let named = |one: ListedBuilder| Inputs { flag: Some(one.address), ..discovery.clone() };
+        let places: Vec<Inputs> = match listed {
+            Some(listed) => listed.into_iter().map(named).collect(),
+            None => vec![discovery],
+        };
         let search: OsString = environment.raw("PATH").unwrap_or_default();
         let quiet = GlobalArguments { quiet: true, ..global.clone() };
         let (checks, _) =
@@ -55,7 +62,9 @@ impl DoctorArguments {
                 let look = async {
                     let local = Local { config: &config, plan: &plan, search: &search };
                     let mut checks = doctor::local(&local);
-                    checks.extend(doctor::builder(&plan, &discovery, &options).await);
+                    for place in &places {
+                        checks.extend(doctor::builder(&plan, place, &options).await);
+                    }
                     checks.extend(doctor::registry(&plan, &login, &push.reach).await);
                     let inngest = cluster.checks.inngest.clone();
                     checks.extend(doctor::cluster(&plan, cluster, &cancel).await);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     buildkit::{
-        dial,
+        dial::{self, Connection},
         discover::{self, Found, discover},
     },
     cluster::AccessSettings,
@@ -22,7 +22,7 @@ use crate::{
     engine,
     event::{Event, Events, Stage, Warning},
     pipeline::{self, Built, login::Login, push::PushSettings},
-    plan::{BuildPlan, Context, SecretSource, SigningPlan, listed_builders},
+    plan::{BuildPlan, Context, ListedBuilder, SecretSource, SigningPlan, listed_builders},
     progress::{Reporter, Summary},
     registry::token::TokenClient,
     why::{self, Record},
@@ -60,17 +60,26 @@ pub(super) fn build(
     request: &Request,
     surroundings: Surroundings<'_>,
 ) -> Result<Exit, Box<Diagnostic>> {
-    let listed = listed_builders(request.builder.value.as_deref().unwrap_or_default());
-    let listed = listed.map_err(|text| {
-        let message = format!("`--builder`: `{text}` is no platform");
-        Diagnostic::new("USAGE", Exit::Usage, message)
-            .with_fix("write `PLATFORM=ADDRESS,…`, such as `linux/arm64=ssh://host`")
-    })?;
+    let listed = listed(request.builder.value.as_deref())?;
     let (built, summary) = match listed {
         Some(listed) => several::run(request, &listed, surroundings)?,
         None => run(request, surroundings, pipeline::build)?,
     };
     written(&built, &summary, request, surroundings)
+}
+
+/// The builders that `builder` lists; none where it names one or nobody.
+///
+/// # Errors
+/// What stands where a platform belongs is none.
+pub(super) fn listed(builder: Option<&str>) -> Result<Option<Vec<ListedBuilder>>, Box<Diagnostic>> {
+    listed_builders(builder.unwrap_or_default()).map_err(|text| {
+        let message = format!("`--builder`: `{text}` is no platform");
+        Box::new(
+            Diagnostic::new("USAGE", Exit::Usage, message)
+                .with_fix("write `PLATFORM=ADDRESS,…`, such as `linux/arm64=ssh://host`"),
+        )
+    })
 }
 
 /// Reaches the builder and does `work` there, while the progress is shown.
@@ -88,7 +97,7 @@ where
     attended(request, surroundings, async |run, login, push| {
         let began = Instant::now();
         let found = reach(&request.builder, surroundings, &run.events, &run.cancel).await?;
-        let inputs = run.inputs(found, began.elapsed(), login, push);
+        let inputs = run.inputs(found.connection, began.elapsed(), login, push);
         work(&request.plan, inputs).await.map_err(|error| Box::new(Diagnostic::from(error)))
     })
 }
@@ -220,13 +229,13 @@ impl Run<'_> {
     /// Puts together what the work on a builder needs.
     pub(super) fn inputs(
         self,
-        found: Found,
+        connection: Connection,
         connect_time: Duration,
         login: Login,
         push: PushSettings,
     ) -> pipeline::Inputs {
         pipeline::Inputs {
-            connection: found.connection,
+            connection,
             connect_time: Some(connect_time),
             docker: loading_docker(&docker(self.environment)),
             login,

@@ -2,15 +2,15 @@
 
 use super::{
     build::{self, BuildArguments, Request},
-    execute::{self, Run, Surroundings, attended, reach},
+    execute::{self, Run, Surroundings, attended},
+    several,
 };
 use crate::{
     diagnostic::{Diagnostic, Exit},
-    pipeline::{self, Built},
+    pipeline::{Built, login::Login, push::PushSettings},
     plan::BuildPlan,
 };
 use serde_json::{Map, Value, json};
-use std::time::Instant;
 
 /// Builds the images with these ids one after another on one builder: a stage that they share runs for
 /// the first, and the others find it.
@@ -35,15 +35,18 @@ pub(super) fn run(
     };
     let whole =
         Request { plan: whole(requests.iter().map(|(_, request)| &request.plan)), ..first.clone() };
-    let work = async |run: Run<'_>, login, push| {
-        let began = Instant::now();
-        let (events, cancel) = (run.events.clone(), run.cancel.clone());
-        let found = reach(&whole.builder, surroundings, &events, &cancel).await?;
-        let inputs = run.inputs(found, began.elapsed(), login, push);
+    let work = async |run: Run<'_>, login: Login, push: PushSettings| {
+        let listed = execute::listed(whole.builder.value.as_deref())?;
+        let reached = several::reached(&whole.builder, listed.as_deref(), surroundings, &run);
+        let reached = reached.await?;
+        let inputs = |(connection, took)| {
+            run.clone().inputs(connection, took, login.clone(), push.clone()).for_another()
+        };
         let mut built = Vec::new();
         for (id, request) in &requests {
-            let inputs = inputs.for_another();
-            let one = pipeline::build(&request.plan, inputs).await.map_err(|error| {
+            let plan = &request.plan;
+            let one = several::on(plan, listed.as_deref(), reached.clone(), inputs, &run.events);
+            let one = one.await.map_err(|error| {
                 let diagnostic = Diagnostic::from(error);
                 Box::new(
                     diagnostic

@@ -114,11 +114,13 @@ fn request(
     surroundings: execute::Surroundings<'_>,
 ) -> Result<Request, Box<Diagnostic>> {
     let execute::Surroundings { global, config, environment, .. } = surroundings;
-    build.request(
-        global,
-        config,
-        Surroundings { environment, stdout_is_terminal: false, stdout_is_json: false },
-    )
+    let within = Surroundings { environment, stdout_is_terminal: false, stdout_is_json: false };
+    let mut request = build.request(global, config, within)?;
+    // All that are listed would compile the same graph: the first is asked.
+    if let Some(listed) = execute::listed(request.builder.value.as_deref())? {
+        request.builder.value = listed.into_iter().next().map(|first| first.address);
+    }
+    Ok(request)
 }
 
 fn read<T: DeserializeOwned>(flag: &'static str, path: &Path) -> Result<T, Box<Diagnostic>> {

@@ -49,19 +49,16 @@ impl LockArguments {
         let path = build::lock_path(config);
         let mut lock = build::read_lock(&path)?;
         let surroundings = Surroundings { global, config, environment, printer };
-        let looked = look_pinned(build, surroundings)?;
-        let graphs = match looked {
-            Looked::Graphs(graphs) => graphs.outcome,
-            Looked::Wrong(wrong) => {
-                return Err(uncompiled(&wrong.outcome, &wrong.file, &wrong.text).into());
-            }
-            Looked::Checked(_) | Looked::BuilderGraphs(_) | Looked::Compared(_) => {
-                let message = "another answer came back in the place of a graph";
-                return Err(Diagnostic::new("INTERNAL", Exit::Internal, message).into());
-            }
+        let ids = build.images(config)?;
+        let each = match ids.as_slice() {
+            [] => vec![build],
+            // All of them, since one lock holds for all.
+            ids => ids.iter().map(|id| build.for_each(id)).collect::<Result<_, _>>()?,
         };
-        let ops = graphs.targets.iter().flat_map(|target| target.definition.ops());
-        let ImageLock(found) = ImageLock::of_graph(ops.map(|op| op.bytes.as_slice()));
+        let mut found = BTreeMap::new();
+        for one in each {
+            found.extend(bases(one, surroundings)?.0);
+        }
         let mut changed = BTreeMap::new();
         for (name, digest) in &found {
             let held = lock.0.get(name);
@@ -85,6 +82,25 @@ impl LockArguments {
             .map_err(|error| Diagnostic::new("INTERNAL", Exit::Internal, error.to_string()))?;
         Ok(Exit::Done)
     }
+}
+
+/// The images that what `build` describes starts from, as their names stand for them now.
+fn bases(
+    build: BuildArguments,
+    surroundings: Surroundings<'_>,
+) -> Result<ImageLock, Box<Diagnostic>> {
+    let graphs = match look_pinned(build, surroundings)? {
+        Looked::Graphs(graphs) => graphs.outcome,
+        Looked::Wrong(wrong) => {
+            return Err(uncompiled(&wrong.outcome, &wrong.file, &wrong.text).into());
+        }
+        Looked::Checked(_) | Looked::BuilderGraphs(_) | Looked::Compared(_) => {
+            let message = "another answer came back in the place of a graph";
+            return Err(Diagnostic::new("INTERNAL", Exit::Internal, message).into());
+        }
+    };
+    let ops = graphs.targets.iter().flat_map(|target| target.definition.ops());
+    Ok(ImageLock::of_graph(ops.map(|op| op.bytes.as_slice())))
 }
 
 /// Writes the lock so that it is there whole or not at all, and only where it changes.

@@ -2,19 +2,19 @@
 
 use super::{
     build::Request,
-    execute::{self, Surroundings, attended, reach},
+    execute::{Run, Surroundings, attended, reach},
 };
 use crate::{
-    buildkit::discover::Found,
+    buildkit::dial::Connection,
     config::{Origin, Setting},
-    diagnostic::{Diagnostic, Exit},
-    event::{Event, Events, Warning},
-    pipeline::{self, Built, Share, builder::Builder},
-    plan::{Ability, BuildPlan, ListedBuilder, Part, divide},
+    diagnostic::Diagnostic,
+    event::Events,
+    pipeline::{self, Built, Inputs, several},
+    plan::{BuildPlan, ListedBuilder},
     progress::Summary,
 };
 use futures::future::try_join_all;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Reaches the builders that are listed, divides the platforms between them, and builds.
 ///
@@ -25,66 +25,57 @@ pub(super) fn run(
     listed: &[ListedBuilder],
     surroundings: Surroundings<'_>,
 ) -> Result<(Built, Summary), Box<Diagnostic>> {
-    let plan = BuildPlan { platforms: platforms(&request.plan, listed)?, ..request.plan.clone() };
-    attended(request, surroundings, async |run: execute::Run<'_>, login, push| {
-        let began = Instant::now();
-        let reached = try_join_all(listed.iter().map(async |one| {
-            let address = Some(one.address.clone());
-            let builder = Setting { value: address, origin: Origin::Flag("--builder") };
-            reach(&builder, surroundings, &run.events, &run.cancel).await
-        }));
-        let reached = reached.await?;
-        let connect_time = began.elapsed();
-        let abilities: Vec<_> = listed.iter().cloned().zip(reached.iter().map(ability)).collect();
-        let parts = divide(&plan.platforms, &abilities).map_err(|platform| {
-            let message = format!("none of the builders builds {platform}");
-            refused(&message, &format!("name one that does: `{platform}=ADDRESS`"))
-        })?;
-        let mut reached: Vec<Option<Found>> = reached.into_iter().map(Some).collect();
-        let mut shares = Vec::new();
-        for Part { builder, platforms, emulated } in parts {
-            let Some(found) = reached.get_mut(builder).and_then(Option::take) else { continue };
-            tell(&emulated, &found, &run.events);
-            let inputs = run.clone().inputs(found, connect_time, login.clone(), push.clone());
-            shares.push(Share { platforms, inputs });
-        }
-        let built = pipeline::build_on_several(&plan, shares).await;
+    attended(request, surroundings, async |run: Run<'_>, login, push| {
+        let reached = reached(&request.builder, Some(listed), surroundings, &run).await?;
+        let inputs =
+            |(connection, took)| run.clone().inputs(connection, took, login.clone(), push.clone());
+        let built = on(&request.plan, Some(listed), reached, inputs, &run.events).await;
         built.map_err(|error| Box::new(Diagnostic::from(error)))
     })
 }
 
-/// The platforms that are built: those asked for, else those that the list names.
-fn platforms(plan: &BuildPlan, listed: &[ListedBuilder]) -> Result<Vec<String>, Box<Diagnostic>> {
-    if !plan.platforms.is_empty() {
-        return Ok(plan.platforms.clone());
+/// Reaches the builders that are `listed`, or else the one that `builder` names, and says how long that
+/// took.
+///
+/// # Errors
+/// One is not reached, or the user wants no more of it.
+pub(super) async fn reached(
+    builder: &Setting<Option<String>>,
+    listed: Option<&[ListedBuilder]>,
+    surroundings: Surroundings<'_>,
+    run: &Run<'_>,
+) -> Result<Vec<(Connection, Duration)>, Box<Diagnostic>> {
+    let named = |one: &ListedBuilder| Setting {
+        value: Some(one.address.clone()),
+        origin: Origin::Flag("--builder"),
+    };
+    let builders = match listed {
+        Some(listed) => listed.iter().map(named).collect(),
+        None => vec![builder.clone()],
+    };
+    let reached = builders.iter().map(async |one| {
+        let began = Instant::now();
+        let found = reach(one, surroundings, &run.events, &run.cancel).await?;
+        Ok((found.connection, began.elapsed()))
+    });
+    try_join_all(reached).await
+}
+
+/// Builds on what is `reached`: on all that are `listed`, or on the only one. `inputs` says what a build
+/// on one of them needs.
+pub(super) async fn on(
+    plan: &BuildPlan,
+    listed: Option<&[ListedBuilder]>,
+    mut reached: Vec<(Connection, Duration)>,
+    inputs: impl Fn((Connection, Duration)) -> Inputs,
+    events: &Events,
+) -> Result<Built, pipeline::Error> {
+    if let Some(listed) = listed {
+        let (plan, shares) = several::divided(plan, listed, reached, inputs, events)?;
+        return Box::pin(several::build_on_several(&plan, shares)).await;
     }
-    let named: Option<Vec<String>> = listed.iter().map(|one| one.platform.clone()).collect();
-    named.ok_or_else(|| {
-        refused(
-            "several builders are listed, and it is not said for which platforms",
-            "add `--platform linux/arm64,linux/amd64`, or write `--builder PLATFORM=ADDRESS,…`",
-        )
-    })
-}
-
-fn ability(found: &Found) -> Ability {
-    let builder = Builder::reached(&found.connection);
-    let mut platforms = builder.platforms.iter().map(|platform| platform.normalized().format());
-    Ability { native: platforms.next(), others: platforms.collect() }
-}
-
-/// Says which platforms a builder has to emulate: several are listed so that none has to.
-fn tell(emulated: &[String], found: &Found, events: &Events) {
-    if emulated.is_empty() {
-        return;
-    }
-    events.emit(Event::Warning(Warning {
-        code: "PLATFORM_EMULATED",
-        message: format!("{} is emulated on `{}`", emulated.join(", "), found.connection.address),
-        hint: Some("list a builder of that platform, which is many times as fast".to_owned()),
-    }));
-}
-
-fn refused(message: &str, fix: &str) -> Box<Diagnostic> {
-    Diagnostic::new("SEVERAL_BUILDERS", Exit::Usage, message).with_fix(fix).into()
+    let only = reached
+        .pop()
+        .ok_or_else(|| pipeline::Error::Builder { message: "none is reached".to_owned() })?;
+    Box::pin(pipeline::build(plan, inputs(only))).await
 }

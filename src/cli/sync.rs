@@ -14,10 +14,12 @@ use crate::{
     diagnostic::{Diagnostic, Exit, NextAction, Printer},
     event::{Event, Events, Warning},
     pipeline::{
+        self,
         login::Login,
+        several,
         sync::{ClusterParts, Deploy, Ended, Parts, Real, Resume},
     },
-    plan::{BuildPlan, SyncPlan},
+    plan::{BuildPlan, ListedBuilder, SyncPlan},
     record::{History, Outcome, Receipt},
     registry::token::TokenClient,
 };
@@ -86,6 +88,8 @@ pub(super) struct Planned {
     pub(super) config: Config,
     /// What decides where images run.
     pub(super) cluster: ClusterParts,
+    /// The builders, where several make the image together.
+    pub(super) listed: Option<Vec<ListedBuilder>>,
 }
 
 /// The flags that decide what a deploy does.
@@ -227,6 +231,12 @@ impl DeployArguments {
         // An attestation names the moment of its build: with one, nothing is ever unchanged. The
         // receipt says what an attestation of our own would.
         build.attestations.entry("provenance".to_owned()).or_insert(None);
+        let listed = execute::listed(request.builder.value.as_deref())?;
+        if let Some(listed) = &listed {
+            let failed = |refusal| Diagnostic::from(pipeline::Error::from(refusal));
+            several::refuse(&build).map_err(failed)?;
+            build.platforms = several::platforms(&build, listed).map_err(failed)?;
+        }
         let overrides = SyncOverrides {
             context: self.kube_context,
             namespace: self.namespace,
@@ -253,7 +263,7 @@ impl DeployArguments {
             lock_takeover: self.lock_takeover,
             checks: verify::checks(&config, environment)?,
         };
-        Ok(Planned { plan, request, config, cluster })
+        Ok(Planned { plan, request, config, cluster, listed })
     }
 }
 
@@ -308,7 +318,7 @@ fn run(
     surroundings: Surroundings<'_>,
 ) -> Result<Exit, Box<Diagnostic>> {
     let Surroundings { global, environment, printer, .. } = surroundings;
-    let Planned { plan, request, config, cluster } = planned;
+    let Planned { plan, request, config, cluster, listed } = planned;
     let (chain, warnings) = credentials::chain(&plan.build, Some(config), environment)?;
     let tokens = TokenClient::new(concat!("bk-sync/", env!("CARGO_PKG_VERSION")));
     let options = execute::dial_options(global, environment)?;
@@ -327,6 +337,7 @@ fn run(
         secrets: secret_variables(plan, config),
         ssh_agent: environment.path("SSH_AUTH_SOCK"),
         directory: PathBuf::from("."),
+        listed: listed.clone(),
         state: state.clone(),
         events: events.clone(),
     };

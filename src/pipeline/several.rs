@@ -6,6 +6,7 @@
 
 use super::{
     Error, Inputs, build,
+    builder::Builder,
     built::{BuildFacts, Built, Image, Pushed, PushedBlobs, PushedBytes, Timings},
     error::{PushFailure, Refusal},
     login::Login,
@@ -14,10 +15,11 @@ use super::{
     sign::Signing,
 };
 use crate::{
-    event::{Event, Events, Stage},
+    buildkit::dial::Connection,
+    event::{Event, Events, Stage, Warning},
     image::document::{Document, MediaType},
     llb::Platform,
-    plan::{BuildPlan, Output, OutputKind},
+    plan::{Ability, BuildPlan, ListedBuilder, Output, OutputKind, Part, divide},
     registry::{RegistryError, Repository, digest},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -38,6 +40,88 @@ pub struct Share {
     pub inputs: Inputs,
 }
 
+/// Divides the platforms of `plan` between the builders that are listed and `reached`, in the same
+/// order: the plan with its platforms, and what each builder gets. `inputs` says what a build on one of
+/// them needs.
+///
+/// # Errors
+/// The plan asks for more than an image that is pushed, it is not said which platforms are meant, or
+/// nobody builds one of them.
+pub fn divided(
+    plan: &BuildPlan,
+    listed: &[ListedBuilder],
+    reached: Vec<(Connection, Duration)>,
+    inputs: impl Fn((Connection, Duration)) -> Inputs,
+    events: &Events,
+) -> Result<(BuildPlan, Vec<Share>), Refusal> {
+    refuse(plan)?;
+    let plan = BuildPlan { platforms: platforms(plan, listed)?, ..plan.clone() };
+    let abilities = listed.iter().cloned().zip(reached.iter().map(|(one, _)| ability(one)));
+    let parts = divide(&plan.platforms, &abilities.collect::<Vec<_>>()).map_err(|platform| {
+        refused(&format!("none of the builders builds {platform}"))
+            .with_fix(format!("name one that does: `{platform}=ADDRESS`"))
+    })?;
+    let mut reached: Vec<_> = reached.into_iter().map(Some).collect();
+    let mut shares = Vec::new();
+    for Part { builder, platforms, emulated } in parts {
+        let Some(one) = reached.get_mut(builder).and_then(Option::take) else { continue };
+        tell(&emulated, &one.0, events);
+        shares.push(Share { platforms, inputs: inputs(one) });
+    }
+    Ok((plan, shares))
+}
+
+/// The platforms that are built: those asked for, else those that the list names.
+///
+/// # Errors
+/// Neither says it.
+pub fn platforms(plan: &BuildPlan, listed: &[ListedBuilder]) -> Result<Vec<String>, Refusal> {
+    if !plan.platforms.is_empty() {
+        return Ok(plan.platforms.clone());
+    }
+    let named: Option<Vec<String>> = listed.iter().map(|one| one.platform.clone()).collect();
+    named.ok_or_else(|| {
+        refused("several builders are listed, and it is not said for which platforms").with_fix(
+            "add `--platform linux/arm64,linux/amd64`, or write `--builder PLATFORM=ADDRESS,…`",
+        )
+    })
+}
+
+fn ability(connection: &Connection) -> Ability {
+    let builder = Builder::reached(connection);
+    let mut platforms = builder.platforms.iter().map(|platform| platform.normalized().format());
+    Ability { native: platforms.next(), others: platforms.collect() }
+}
+
+/// Says which platforms a builder has to emulate: several are listed so that none has to.
+fn tell(emulated: &[String], connection: &Connection, events: &Events) {
+    if emulated.is_empty() {
+        return;
+    }
+    events.emit(Event::Warning(Warning {
+        code: "PLATFORM_EMULATED",
+        message: format!("{} is emulated on `{}`", emulated.join(", "), connection.address),
+        hint: Some("list a builder of that platform, which is many times as fast".to_owned()),
+    }));
+}
+
+fn refused(message: &str) -> Refusal {
+    Refusal::new("SEVERAL_BUILDERS", message)
+}
+
+/// Builds `plan` on several builders at once and leaves what they make there: nobody knows the digest
+/// of the whole before it is pushed. Where one fails, the others are ended.
+///
+/// # Errors
+/// As [`build`] has them.
+pub async fn build_apart(plan: &BuildPlan, shares: Vec<Share>) -> Result<Built, Error> {
+    let began = Instant::now();
+    let mut built = together(parts(plan, &Marks::of(plan), shares).await?);
+    built.image = None;
+    built.timings.total = Some(began.elapsed() + built.timings.connect.unwrap_or_default());
+    Ok(built)
+}
+
 /// Builds `plan` on several builders at once, and pushes what they make as one image. Where one
 /// fails, the others are ended.
 ///
@@ -45,7 +129,6 @@ pub struct Share {
 /// The plan asks for more than an image that is pushed, or as [`build`] has them.
 pub async fn build_on_several(plan: &BuildPlan, shares: Vec<Share>) -> Result<Built, Error> {
     let began = Instant::now();
-    refuse(plan)?;
     let Some(first) = shares.first() else {
         return Err(Error::Builder { message: "none is listed".to_owned() });
     };
@@ -57,7 +140,19 @@ pub async fn build_on_several(plan: &BuildPlan, shares: Vec<Share>) -> Result<Bu
     };
     let signing = Signing::load(plan, &first.inputs.directory, &first.inputs.variables)?;
     let marks = Marks::of(plan);
-    let others = common.cancel.child_token();
+    let parts = parts(plan, &marks, shares).await?;
+    let mut built = common.join(plan, &marks, signing.as_ref(), parts).await?;
+    built.timings.total = Some(began.elapsed() + built.timings.connect.unwrap_or_default());
+    built.write_files(plan)?;
+    Ok(built)
+}
+
+/// What each builder makes of its share.
+async fn parts(plan: &BuildPlan, marks: &Marks, shares: Vec<Share>) -> Result<Vec<Built>, Error> {
+    let Some(cancel) = shares.first().map(|share| share.inputs.cancel.clone()) else {
+        return Err(Error::Builder { message: "none is listed".to_owned() });
+    };
+    let others = cancel.child_token();
     let builds = shares.into_iter().map(|Share { platforms, mut inputs }| {
         let part = marks.part(plan, platforms);
         let others = others.clone();
@@ -83,17 +178,17 @@ pub async fn build_on_several(plan: &BuildPlan, shares: Vec<Share>) -> Result<Bu
     if let Some(error) = failure {
         return Err(error);
     }
-    if common.cancel.is_cancelled() || others.is_cancelled() {
+    if cancel.is_cancelled() || others.is_cancelled() {
         return Err(Error::Interrupted);
     }
-    let mut built = common.join(plan, &marks, signing.as_ref(), parts).await?;
-    built.timings.total = Some(began.elapsed() + built.timings.connect.unwrap_or_default());
-    built.write_files(plan)?;
-    Ok(built)
+    Ok(parts)
 }
 
 /// Refuses what several builders cannot make together.
-fn refuse(plan: &BuildPlan) -> Result<(), Refusal> {
+///
+/// # Errors
+/// The plan asks for it.
+pub fn refuse(plan: &BuildPlan) -> Result<(), Refusal> {
     let code = "SEVERAL_BUILDERS";
     let is_image = |output: &Output| output.kind == OutputKind::Image;
     if !plan.push || plan.load || !plan.outputs.iter().all(is_image) {
@@ -159,7 +254,9 @@ impl Marks {
         }
         for output in &mut outputs {
             output.attributes.extend(self.parts.clone());
-            output.attributes.insert("push-by-digest".to_owned(), "true".to_owned());
+            if plan.push {
+                output.attributes.insert("push-by-digest".to_owned(), "true".to_owned());
+            }
         }
         BuildPlan {
             platforms,
@@ -350,6 +447,7 @@ fn together(parts: Vec<Built>) -> Built {
                 bytes_sent: sum(whole.build.context.bytes_sent, part.build.context.bytes_sent),
             },
         };
+        whole.bases.0.extend(part.bases.0);
         let longest = |left: Option<Duration>, right: Option<Duration>| left.max(right);
         let (a, b) = (whole.timings, part.timings);
         whole.timings = Timings {

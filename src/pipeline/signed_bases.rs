@@ -11,7 +11,7 @@ use crate::{
     registry::{Reach, RegistryError, Repository},
     signature::{
         Attached, BUNDLE_TYPE, NOTATION_TYPE, Trusted, Unproven, attached_tag, check_bundle,
-        check_jws, check_simple,
+        check_notation, check_simple,
     },
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -174,14 +174,8 @@ impl Looked<'_> {
             let Some(form) = Form::of(one, self.trusted) else { continue };
             let Some(held) = self.repository.manifest(&one.digest).await? else { continue };
             for blob in held.blobs().filter(|blob| blob.media_type != EMPTY).take(MOST) {
-                let judged = if form == Form::Jws && blob.media_type == COSE {
-                    Err(Unproven::Malformed)
-                } else if form == Form::Jws && blob.media_type != JOSE {
-                    continue;
-                } else {
-                    let bytes = self.repository.small_blob(&blob.digest, MAX_SIGNED).await?;
-                    form.check(&bytes, self.digest, self.trusted)
-                };
+                let bytes = self.repository.small_blob(&blob.digest, MAX_SIGNED).await?;
+                let judged = form.check((&blob.media_type, &bytes), self.digest, self.trusted);
                 match judged {
                     Ok(()) => return Ok(()),
                     Err(error) => why.push((format!("`{}`", one.digest), error)),
@@ -194,15 +188,11 @@ impl Looked<'_> {
 
 /// The config of an artefact that has none.
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
-/// A signature of notation, in the two forms that it has.
-const JOSE: &str = "application/jose+json";
-const COSE: &str = "application/cose";
-
 /// The forms that referrers are in which sign an image.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Form {
     Bundle,
-    Jws,
+    Notation,
 }
 
 impl Form {
@@ -213,16 +203,18 @@ impl Form {
         if kind.starts_with(BUNDLE_TYPE) && trusted.has_keys() {
             Some(Self::Bundle)
         } else if kind == NOTATION_TYPE && trusted.has_certificates() {
-            Some(Self::Jws)
+            Some(Self::Notation)
         } else {
             None
         }
     }
 
-    fn check(self, bytes: &[u8], digest: &str, trusted: &Trusted) -> Result<(), Unproven> {
+    fn check(self, signed: (&str, &[u8]), digest: &str, trusted: &Trusted) -> Result<(), Unproven> {
         match self {
-            Self::Bundle => check_bundle(bytes, digest, trusted),
-            Self::Jws => check_jws(bytes, digest, trusted, jiff::Timestamp::now().as_second()),
+            Self::Bundle => check_bundle(signed.1, digest, trusted),
+            Self::Notation => {
+                check_notation(signed, digest, trusted, jiff::Timestamp::now().as_second())
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //!   payloads, each with its signature in an annotation. See the [cosign specification].
 //! - **Bundle** (cosign 3): a referrer of the image holds a DSSE envelope around an in-toto statement.
 //!   See the [Sigstore bundle] and [DSSE].
-//! - **JWS** (notation): a referrer of the image holds a signed JSON document with the certificates
+//! - **Notation**: a referrer of the image holds a signed document, JWS or COSE, with the certificates
 //!   of who signed. See the [Notary Project specification].
 //!
 //! Nothing here asks a transparency log: a key that the caller has is what is trusted.
@@ -16,16 +16,16 @@
 //! [Notary Project specification]: https://github.com/notaryproject/specifications
 
 mod bundle;
-mod jws;
 mod key;
+mod notation;
 mod pem;
 mod sealed;
 mod signer;
 mod simple;
 
 pub use bundle::{BUNDLE_TYPE, check_bundle};
-pub use jws::{NOTATION_TYPE, check_jws};
 pub use key::{Trusted, UnreadableKey};
+pub use notation::{NOTATION_TYPE, check_notation};
 pub use signer::{Signer, SigningKeyError};
 pub use simple::{Attached, Payload, SIMPLE_TYPE, attached_tag, check_simple, manifest};
 

@@ -601,7 +601,7 @@ pub(super) const CODES: &[Explanation] = &[
         ],
         remedies: &[
             "Use a version that is signed, or hold it with `bk-sync.lock`.",
-            "Have it signed: `cosign sign --key …`, `notation sign --signature-format jws`, or `bk-sync push --sign-key`.",
+            "Have it signed: `cosign sign --key …`, `notation sign`, or `bk-sync push --sign-key`.",
             "Name another key for it: `--base-key IMAGES=FILE`.",
         ],
     },

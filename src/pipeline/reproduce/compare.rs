@@ -1,6 +1,6 @@
 //! Two images side by side, wherever each lies: where they part, and which step wrote that.
 
-use super::ReproduceError;
+use super::{ReproduceError, zstd::Frames};
 use crate::{
     image::{
         compare::{self, FieldDifference, LayerDifference, first_field, layers},
@@ -12,6 +12,7 @@ use crate::{
     registry::{BlobSource as _, ByteStream, MAX_MANIFEST, Repository, read_whole},
 };
 use flate2::read::MultiGzDecoder;
+
 use futures::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::Value;
@@ -193,18 +194,17 @@ impl Side {
 /// A layer that is read; only where it may wait.
 type Packed = Box<dyn Read + Send>;
 
-/// The tar stream of a layer, whose compression its first bytes say; none where it cannot be unpacked
-/// here.
-fn unpacked(mut packed: Packed) -> io::Result<Option<Packed>> {
+/// The tar stream of a layer, whose compression its first bytes say.
+fn unpacked(mut packed: Packed) -> io::Result<Packed> {
     let mut head = Vec::new();
     packed.by_ref().take(4).read_to_end(&mut head)?;
     let is_zstd = head == [0x28, 0xb5, 0x2f, 0xfd];
     let is_gzip = head.starts_with(&[0x1f, 0x8b]);
     let whole = io::Cursor::new(head).chain(packed);
     Ok(match (is_gzip, is_zstd) {
-        (true, _) => Some(Box::new(MultiGzDecoder::new(whole))),
-        (_, true) => None,
-        _ => Some(Box::new(whole)),
+        (true, _) => Box::new(MultiGzDecoder::new(whole)),
+        (_, true) => Box::new(Frames::new(whole)),
+        _ => Box::new(whole),
     })
 }
 
@@ -346,10 +346,7 @@ async fn of_one_platform(
 /// What two layers differ in, or why that cannot be told.
 async fn look_into((first, second): (Packed, Packed)) -> (Option<LayerDifference>, Option<String>) {
     let compared = tokio::task::spawn_blocking(move || {
-        let (Some(first), Some(second)) = (unpacked(first)?, unpacked(second)?) else {
-            return Ok(Err("layers that are compressed with zstd are not unpacked"));
-        };
-        let difference = compare::compare(first, second)?;
+        let difference = compare::compare(unpacked(first)?, unpacked(second)?)?;
         Ok::<_, io::Error>(difference.ok_or("they hold the same in archives of another form"))
     });
     match compared.await {

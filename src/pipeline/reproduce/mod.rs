@@ -6,6 +6,7 @@
 
 mod compare;
 mod recorded;
+mod zstd;
 
 pub use compare::{Layers, Part, Parting};
 pub(super) use recorded::recorded;

@@ -10,9 +10,10 @@ use crate::{
     image::reference::Reference,
     llb::Platform,
     pipeline::{
-        self, Error, Look, Wanted, doctor::free_disk, imagined::Looked, preflight_push,
+        self, Error, Inputs, Look, Wanted, doctor::free_disk, imagined::Looked, preflight_push,
         push::Targets,
     },
+    plan::BuildPlan,
     proto::pb::{self, op},
     verify::inngest::{checks::InngestCheck, runs::WhileRunning, server::Server},
 };
@@ -56,13 +57,8 @@ pub(super) async fn preflight(
 ) -> Outcome<()> {
     let mut obstacles = Obstacles::default();
     if !resumed {
-        if let Some((connection, _)) = obstacles.note(real.connect(cancel).await) {
-            let native = pipeline::builder::Builder::new(&connection.workers).platforms;
-            if let Some(target) = &mut real.target {
-                target.note_native(native.first().map(Platform::format));
-            }
-            obstacles.note(disk(real, &connection).await);
-            obstacles.note(emulation(real, &connection, cancel).await);
+        if let Some(reached) = obstacles.note(real.connect(cancel).await) {
+            builders(real, &reached, &mut obstacles, cancel).await;
         }
         obstacles.note(registry(real, cancel).await);
     }
@@ -77,6 +73,39 @@ pub(super) async fn preflight(
         }
     }
     obstacles.into_outcome()
+}
+
+/// Whether the builders that are reached can do what they are for.
+async fn builders(
+    real: &mut Real<'_>,
+    reached: &[(Connection, Duration)],
+    obstacles: &mut Obstacles,
+    cancel: &CancellationToken,
+) {
+    for (connection, _) in reached {
+        obstacles.note(disk(real, connection).await);
+    }
+    let plan = &real.plan.build;
+    let divided = real.divided(plan, cancel, &real.parts.events);
+    match (obstacles.note(divided).flatten(), reached) {
+        (Some((_, shares)), _) => {
+            for share in shares {
+                let looked = emulation(plan, &share.platforms, share.inputs);
+                obstacles.note(Box::pin(looked).await);
+            }
+        }
+        (None, [only]) => {
+            let native = pipeline::builder::Builder::new(&only.0.workers).platforms;
+            let inputs = real.inputs((only.0.clone(), Duration::ZERO), cancel);
+            let looked = emulation(plan, &plan.platforms, inputs);
+            obstacles.note(Box::pin(looked).await);
+            if let Some(target) = &mut real.target {
+                target.note_native(native.first().map(Platform::format));
+            }
+        }
+        // Why the builders do not go together is among the obstacles.
+        (None, _) => {}
+    }
 }
 
 /// Full disks end builds in the middle, and on a machine that is a node too they end pods.
@@ -104,20 +133,16 @@ async fn disk(real: &Real<'_>, connection: &Connection) -> Outcome<()> {
 
 /// Steps for a platform that the builder cannot run end with `exec format error`. A platform that no
 /// step runs on is no obstacle: then files are only copied.
-async fn emulation(
-    real: &Real<'_>,
-    connection: &Connection,
-    cancel: &CancellationToken,
-) -> Outcome<()> {
-    let builder = pipeline::builder::Builder::new(&connection.workers);
+async fn emulation(plan: &BuildPlan, wanted: &[String], inputs: Inputs) -> Outcome<()> {
+    let address = inputs.connection.address.to_string();
+    let builder = pipeline::builder::Builder::new(&inputs.connection.workers);
     let known: Vec<String> = builder.platforms.iter().map(Platform::format).collect();
-    let wanted = &real.plan.build.platforms;
     if known.is_empty() || wanted.iter().all(|platform| runs(&known, platform)) {
         return Ok(());
     }
-    let inputs = real.inputs((connection.clone(), Duration::ZERO), cancel);
     let look = Look { wanted: Wanted::Graphs, session_id: None };
-    let looked = pipeline::look(&real.plan.build, inputs, look).await;
+    let plan = BuildPlan { platforms: wanted.to_vec(), ..plan.clone() };
+    let looked = pipeline::look(&plan, inputs, look).await;
     let build = match looked.map_err(|error| Box::new(Diagnostic::from(error)))? {
         Looked::Graphs(compiled) => compiled.outcome,
         Looked::BuilderGraphs(build) => build,
@@ -130,9 +155,8 @@ async fn emulation(
         return Ok(());
     }
     let message = format!(
-        "`{}` runs {}, and steps of this Dockerfile run on {}: they would end with `exec format \
+        "`{address}` runs {}, and steps of this Dockerfile run on {}: they would end with `exec format \
          error`",
-        connection.address,
         known.join(", "),
         missing.join(", ")
     );

@@ -11,14 +11,21 @@ use crate::{
     engine,
     event::{Event, Events, Stage, Warning},
     pipeline::{
-        self, Built, CacheDefault, CacheExports, Error, Inputs, login::Login, push::PushSettings,
-        remember::Memory, reproduce::recorded,
+        self, Built, CacheDefault, CacheExports, Error, Inputs,
+        login::Login,
+        push::PushSettings,
+        remember::Memory,
+        reproduce::recorded,
+        several::{self, Share},
     },
-    plan::{BuildPlan, Context, Output, OutputKind, SyncPlan},
+    plan::{BuildPlan, Context, ListedBuilder, Output, OutputKind, SyncPlan},
     record::{self, FileDigest, History, ImageRecord, LayerRecord, ManifestRecord, Receipt},
     registry, why,
 };
-use futures::{FutureExt as _, future::LocalBoxFuture};
+use futures::{
+    FutureExt as _,
+    future::{LocalBoxFuture, try_join_all},
+};
 use std::{
     collections::BTreeMap,
     fmt,
@@ -50,6 +57,8 @@ pub struct Parts {
     pub ssh_agent: Option<PathBuf>,
     /// What the plan's relative paths start from.
     pub directory: PathBuf,
+    /// The builders, where several make the image together.
+    pub listed: Option<Vec<ListedBuilder>>,
     /// Where we may keep what speeds up the next build.
     pub state: Option<PathBuf>,
     /// Who hears of the progress.
@@ -61,7 +70,7 @@ pub struct Parts {
 pub struct Real<'a> {
     pub(super) plan: &'a SyncPlan,
     pub(super) parts: Parts,
-    connection: Option<(Connection, Duration)>,
+    reached: Vec<(Connection, Duration)>,
     pub(super) target: Option<Target<'a>>,
     caches: Caches,
 }
@@ -107,7 +116,7 @@ impl<'a> Real<'a> {
     /// The stages of `plan`, in these surroundings.
     pub fn new(plan: &'a SyncPlan, parts: Parts, cluster: ClusterParts) -> Self {
         let target = Target::new(plan, cluster, parts.events.clone());
-        Self { plan, parts, connection: None, target, caches: Caches::default() }
+        Self { plan, parts, reached: Vec::new(), target, caches: Caches::default() }
     }
 
     /// The workload, and the caches that are written meanwhile.
@@ -120,28 +129,50 @@ impl<'a> Real<'a> {
         Ok((target, caches))
     }
 
-    /// Reaches the builder; once.
+    /// Reaches the builder, or all that are listed; once.
     pub(super) async fn connect(
         &mut self,
         cancel: &CancellationToken,
-    ) -> Outcome<(Connection, Duration)> {
-        if let Some(reached) = &self.connection {
-            return Ok(reached.clone());
+    ) -> Outcome<Vec<(Connection, Duration)>> {
+        if !self.reached.is_empty() {
+            return Ok(self.reached.clone());
         }
         let subject = self.plan.builder.as_deref().unwrap_or("looking for a builder").to_owned();
         let events = &self.parts.events;
         events.emit(Event::StageStarted { stage: Stage::Connect, subject });
         let began = Instant::now();
+        let named = |one: &ListedBuilder| discover::Inputs {
+            flag: Some(one.address.clone()),
+            ..self.parts.discovery.clone()
+        };
+        let inputs: Vec<discover::Inputs> = match &self.parts.listed {
+            Some(listed) => listed.iter().map(named).collect(),
+            None => vec![self.parts.discovery.clone()],
+        };
+        let each = inputs.iter().map(|inputs| discover(inputs, &self.parts.options));
         let found = tokio::select! {
-            found = discover(&self.parts.discovery, &self.parts.options) => {
+            found = try_join_all(each) => {
                 found.map_err(|miss| Box::new(Diagnostic::from(miss)))
             }
             () = cancel.cancelled() => Err(Box::new(Error::Interrupted.into())),
         };
         events.emit(Event::StageEnded { stage: Stage::Connect, ok: found.is_ok() });
-        let reached = (found?.connection, began.elapsed());
-        self.connection = Some(reached.clone());
-        Ok(reached)
+        let took = began.elapsed();
+        self.reached = found?.into_iter().map(|found| (found.connection, took)).collect();
+        Ok(self.reached.clone())
+    }
+
+    /// Who builds what of `plan`: each builder with its platforms, where several are listed.
+    pub(super) fn divided(
+        &self,
+        plan: &BuildPlan,
+        cancel: &CancellationToken,
+        events: &Events,
+    ) -> Outcome<Option<(BuildPlan, Vec<Share>)>> {
+        let Some(listed) = &self.parts.listed else { return Ok(None) };
+        let inputs = |one| self.inputs(one, cancel);
+        let divided = several::divided(plan, listed, self.reached.clone(), inputs, events);
+        divided.map(Some).map_err(|refusal| Box::new(Diagnostic::from(Error::from(refusal))))
     }
 
     /// What a build on `reached` needs.
@@ -175,10 +206,27 @@ impl<'a> Real<'a> {
         is_remembered: bool,
         cancel: &CancellationToken,
     ) -> Outcome<(Built, Option<CacheExports>)> {
-        let reached = self.connect(cancel).await?;
-        let inputs = Inputs { is_remembered, ..self.inputs(reached, cancel) };
+        let mut reached = self.connect(cancel).await?;
+        let failed = |error: Error| Box::new(Diagnostic::from(error));
+        // Who is emulated was said before the build.
+        let pushed = BuildPlan { push: true, ..plan.clone() };
+        if let Some((divided, mut shares)) = self.divided(&pushed, cancel, &Events::discard())? {
+            for share in &mut shares {
+                share.inputs.is_remembered = is_remembered;
+            }
+            let plan = BuildPlan { push: plan.push, ..divided };
+            let built = match plan.push {
+                true => Box::pin(several::build_on_several(&plan, shares)).await,
+                false => Box::pin(several::build_apart(&plan, shares)).await,
+            };
+            return built.map(|built| (built, None)).map_err(failed);
+        }
+        let only = reached
+            .pop()
+            .ok_or_else(|| failed(Error::Builder { message: "none is reached".to_owned() }))?;
+        let inputs = Inputs { is_remembered, ..self.inputs(only, cancel) };
         let built = Box::pin(pipeline::build_image(plan, inputs)).await;
-        built.map_err(|error| Box::new(Diagnostic::from(error)))
+        built.map_err(failed)
     }
 
     /// Keeps what the build that began at `began` did, step by step, for the page of the receipt. A

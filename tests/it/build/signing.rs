@@ -278,7 +278,7 @@ impl Base {
     }
 
     /// Signs it with notation, whose key and certificate are made for it: the certificate.
-    fn notarised(&self) -> String {
+    fn notarised(&self, form: &str) -> String {
         let signer = unique();
         let notation = |words: &[&str]| {
             let done = Command::new(bed::program("notation"))
@@ -292,7 +292,7 @@ impl Base {
         };
         notation(&["cert", "generate-test", "--default", &signer]);
         let image = format!("{}:latest", self.name);
-        notation(&["sign", "--signature-format", "jws", "--insecure-registry", &image]);
+        notation(&["sign", "--signature-format", form, "--insecure-registry", &image]);
         let certificate = format!("notation/localkeys/{signer}.crt");
         fs::read_to_string(self.place.work().join(certificate)).unwrap()
     }
@@ -399,17 +399,19 @@ fn a_bundle_and_a_signature_of_notation_vouch_for_an_image_and_an_attestation_do
     assert_eq!(run(&place, buildkitd(), &["--base-key", "sealed.pub"], &[]).code, Some(0));
     refused(&place, "other.pub", "it is by another key");
 
-    let notarised = Base::new();
-    let (certificate, other) = (notarised.notarised(), Base::new().notarised());
-    let place = from(&notarised);
-    place.write("signer.crt", &certificate);
-    place.write("other.crt", &other);
-    let ran = run(&place, buildkitd(), &["--base-key", "signer.crt"], &[]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    refused(&place, "other.crt", "its certificate does not lead");
-    // A key is nobody's certificate.
-    refused(&place, "sealed.pub", "it has no signature");
-    // One who trusts both forms takes either.
-    place.write("both.pem", &format!("{PUBLIC}{certificate}"));
-    assert_eq!(run(&place, buildkitd(), &["--base-key", "both.pem"], &[]).code, Some(0));
+    for form in ["jws", "cose"] {
+        let notarised = Base::new();
+        let (certificate, other) = (notarised.notarised(form), Base::new().notarised(form));
+        let place = from(&notarised);
+        place.write("signer.crt", &certificate);
+        place.write("other.crt", &other);
+        let ran = run(&place, buildkitd(), &["--base-key", "signer.crt"], &[]);
+        assert_eq!(ran.code, Some(0), "{form}: {ran:?}");
+        refused(&place, "other.crt", "its certificate does not lead");
+        // A key is nobody's certificate.
+        refused(&place, "sealed.pub", "it has no signature");
+        // One who trusts both forms takes either.
+        place.write("both.pem", &format!("{PUBLIC}{certificate}"));
+        assert_eq!(run(&place, buildkitd(), &["--base-key", "both.pem"], &[]).code, Some(0));
+    }
 }
