@@ -242,7 +242,6 @@ struct Prepared {
 /// A push by this process, which is prepared while the image is not there yet.
 struct ClientPush {
     offers: Offers,
-    blobs: BuilderBlobs,
     settings: PushSettings,
 }
 
@@ -258,8 +257,8 @@ impl ClientPush {
             tokio::spawn(async move { repository.get_ready().await });
         }
         let blobs = BuilderBlobs::new(Control::new(connection.channel.clone()));
-        let offers = Offers::new(blobs.clone(), repositories, settings.budget, events.clone());
-        Self { offers, blobs, settings }
+        let offers = Offers::new(blobs, repositories, settings.budget, events.clone());
+        Self { offers, settings }
     }
 }
 
@@ -525,7 +524,7 @@ impl Prepared {
             let source = HeldSource::Builder(connection.address.to_string());
             let began_at = jiff::Timestamp::now().to_string();
             let job = Job {
-                source: &push.blobs,
+                source: &push.offers,
                 held: Held::new(&root, source, references, outputs.by_digest, began_at),
                 targets: &self.targets,
                 delivered: push.offers.delivered().await,

@@ -115,9 +115,10 @@ pub fn check_notation(
         "ES256" => (ring::ECDSA_P256_SHA256, true),
         _ => (ring::ECDSA_P384_SHA384, true),
     };
-    let signature = match is_pair {
-        true => sequence(&envelope.signature).ok_or(Unproven::Malformed)?,
-        false => envelope.signature,
+    let signature = if is_pair {
+        sequence(&envelope.signature).ok_or(Unproven::Malformed)?
+    } else {
+        envelope.signature
     };
     signer
         .verify_signature(algorithm, &envelope.message, &signature)

@@ -1,7 +1,9 @@
-//! What a builder offers while it exports an image here. Nearly all of it stays in its store, from
-//! where it is read when all is known. The one exception are layers that the builder does not have
-//! itself: those of a base image that no step touched. Where no repository has them, they stream
-//! through us, straight into an upload.
+//! What a builder offers while it exports an image here. Layers stay in its store, from where they are
+//! read when all is known, except for those that the builder does not have itself: those of a base image
+//! that no step touched. Where no repository has them, they stream through us, straight into an upload.
+//!
+//! What is no layer (manifests, configs, attestations) is small, and is taken at once: nothing of the
+//! builder's cache needs it, so it may be gone from the store as soon as the export is over.
 
 use super::builder::BuilderBlobs;
 use crate::{
@@ -14,7 +16,7 @@ use crate::{
     },
     registry::{
         BlobSource, ByteStream, Delivery, Outcome, RegistryError, Repository, RetryBudget,
-        SourceError,
+        SourceError, whole,
     },
 };
 use bytes::Bytes;
@@ -34,6 +36,12 @@ use tonic::Status;
 
 /// Chunks of a stream that wait for the upload.
 const QUEUE: usize = 2;
+/// What is no layer and no larger than this is kept here, in bytes.
+const KEPT: usize = 1 << 20;
+/// So much is kept of one image, in bytes.
+const ALL_KEPT: usize = 8 << 20;
+/// What begins the name of a layer.
+const LAYER: &str = "layer-";
 
 /// Takes what a builder offers.
 #[derive(Clone)]
@@ -48,6 +56,8 @@ struct Inner {
     /// Repositories that base images come from.
     bases: Mutex<BTreeSet<Reference>>,
     streamed: Mutex<BTreeMap<String, JoinHandle<Result<Outcome, RegistryError>>>>,
+    /// What is small, by digest.
+    kept: Mutex<BTreeMap<String, Bytes>>,
 }
 
 impl fmt::Debug for Offers {
@@ -63,8 +73,16 @@ impl Offers {
         budget: RetryBudget,
         events: Events,
     ) -> Self {
-        let (bases, streamed) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Inner { blobs, repositories, budget, events, bases, streamed }))
+        let (bases, streamed, kept) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { blobs, repositories, budget, events, bases, streamed, kept }))
+    }
+
+    /// Whether a blob is one that is kept here, and there is room for it.
+    fn is_kept(&self, blob: &OfferedBlob) -> bool {
+        let size = usize::try_from(blob.size).unwrap_or(usize::MAX);
+        let kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let used: usize = kept.values().map(Bytes::len).sum();
+        !blob.name.starts_with(LAYER) && size <= KEPT && used.saturating_add(size) <= ALL_KEPT
     }
 
     /// Hears of images that the build starts from.
@@ -148,11 +166,54 @@ impl Offers {
 #[tonic::async_trait]
 impl BlobTaker for Offers {
     async fn offered(&self, blob: &OfferedBlob) -> Result<Option<Box<dyn BlobSink>>, Status> {
+        if self.is_kept(blob) {
+            let (offers, digest) = (self.clone(), blob.digest.clone());
+            return Ok(Some(Box::new(Keep { offers, digest, bytes: Vec::new() })));
+        }
         match self.0.blobs.0.blob_size(&blob.digest).await {
             Ok(Some(_)) => Ok(None),
             Ok(None) => Ok(self.stream(blob).await),
             Err(failure) => Err(Status::new(failure.code, failure.message)),
         }
+    }
+}
+
+impl BlobSource for Offers {
+    fn open<'a>(
+        &'a self,
+        digest: &'a str,
+        offset: u64,
+    ) -> BoxFuture<'a, Result<ByteStream, SourceError>> {
+        let kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned();
+        match kept {
+            Some(bytes) => Box::pin(async move { Ok(whole(&bytes, offset)) }),
+            None => self.0.blobs.open(digest, offset),
+        }
+    }
+}
+
+/// Takes a blob that is kept.
+struct Keep {
+    offers: Offers,
+    digest: String,
+    bytes: Vec<u8>,
+}
+
+#[tonic::async_trait]
+impl BlobSink for Keep {
+    async fn write(&mut self, data: Bytes) -> Result<(), Status> {
+        if self.bytes.len().saturating_add(data.len()) > KEPT {
+            return Err(Status::out_of_range(format!("{} is larger than was said", self.digest)));
+        }
+        self.bytes.extend_from_slice(&data);
+        Ok(())
+    }
+
+    async fn commit(self: Box<Self>) -> Result<(), Status> {
+        let Self { offers, digest, bytes } = *self;
+        let mut kept = offers.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.insert(digest, Bytes::from(bytes));
+        Ok(())
     }
 }
 

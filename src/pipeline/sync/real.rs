@@ -215,9 +215,10 @@ impl<'a> Real<'a> {
                 share.inputs.is_remembered = is_remembered;
             }
             let plan = BuildPlan { push: plan.push, ..divided };
-            let built = match plan.push {
-                true => Box::pin(several::build_on_several(&plan, shares)).await,
-                false => Box::pin(several::build_apart(&plan, shares)).await,
+            let built = if plan.push {
+                Box::pin(several::build_on_several(&plan, shares)).await
+            } else {
+                Box::pin(several::build_apart(&plan, shares)).await
             };
             return built.map(|built| (built, None)).map_err(failed);
         }

@@ -71,6 +71,27 @@ fn two_builders_make_the_index_that_one_makes() {
 }
 
 #[test]
+fn crane_and_skopeo_find_nothing_wrong_with_an_index_of_two_builders_or_of_one() {
+    let mark = unique();
+    let place = place(&mark);
+    let list = format!("linux/arm64={},linux/amd64={}", bed::dockerd(), bed::buildkitd());
+    for (builder, name) in [(list.as_str(), "list"), (bed::buildkitd(), "one")] {
+        let tag = format!("{}/several/valid-{name}-{mark}:1", bed::registry());
+        // What crane reads: layers in gzip, and no attestation.
+        let more = ["--provenance=false", "--platform", "linux/arm64,linux/amd64", "--push"];
+        build(&place, builder, &[&more[..], &["-t", &tag, "."]].concat());
+        program("crane", &["validate", "--remote", &tag]);
+        for architecture in ["arm64", "amd64"] {
+            let reference = format!("docker://{tag}");
+            let inspect = ["inspect", "--tls-verify=false", "--override-arch", architecture];
+            let said = program("skopeo", &[&inspect[..], &[&reference]].concat());
+            let said: Value = serde_json::from_str(&said).unwrap();
+            assert_eq!(said["Architecture"], architecture, "{name}: {said}");
+        }
+    }
+}
+
+#[test]
 fn attestations_of_both_builders_are_in_the_index() {
     let mark = unique();
     let place = place(&mark);

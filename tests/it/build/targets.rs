@@ -105,6 +105,45 @@ fn several_images_share_their_stages_and_are_made_of_one_another() {
 }
 
 #[test]
+fn one_lock_holds_the_bases_of_all_images_and_several_builders_make_each_of_them() {
+    let repository = format!("{}/targets-{}", bed::registry(), unique());
+    let place = Place::new();
+    place.write("Dockerfile", &format!("FROM {} AS api\nCOPY a /a\n", bed::base_multi()));
+    place.write("front/Dockerfile", &format!("FROM {}\nCOPY a /a\n", bed::base_arm64()));
+    let mark = unique();
+    place.write("a", &mark);
+    place.write("front/a", &mark);
+    place.write(
+        "bk-sync.toml",
+        &format!(
+            "[[image]]\nname = \"{repository}/api\"\nplatforms = [\"linux/arm64\", \"linux/amd64\"]\n\
+             [[image]]\nname = \"{repository}/front\"\ncontext = \"front\"\nplatforms = [\"linux/arm64\"]\n"
+        ),
+    );
+    let list = format!("linux/arm64={},linux/amd64={}", buildkitd().address, dockerd().address);
+    let builders = ["--builder", list.as_str()];
+    let ran = place.run(&[&builders[..], &["lock", "-q", "--format", "json"]].concat());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let images = ran.json()["result"]["images"].take();
+    for base in [bed::base_multi(), bed::base_arm64()] {
+        let digest = images[base].as_str().unwrap_or_default();
+        assert!(digest.starts_with("sha256:"), "{base}: {images}");
+    }
+    let arguments = ["build", "--reproducible", "--push", "-q", "--format", "json"];
+    let ran = place.run(&[&builders[..], &arguments].concat());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let images = ran.json()["result"]["images"].take();
+    let platforms = |id: &str| {
+        let manifests = images[id]["image"]["manifests"].as_array().unwrap();
+        manifests.iter().map(|one| one["platform"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(platforms("api"), ["linux/arm64", "linux/amd64"]);
+    assert_eq!(platforms("front"), ["linux/arm64"]);
+    assert_eq!(file(&format!("{repository}/api"), "a"), mark);
+    assert_eq!(file(&format!("{repository}/front"), "a"), mark);
+}
+
+#[test]
 fn what_cannot_hold_for_several_images_is_refused_and_named() {
     let place = place(buildkitd(), &format!("{}/targets-{}", bed::registry(), unique()));
     let refused = |more: &[&str]| -> (String, String) {

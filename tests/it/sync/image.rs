@@ -198,3 +198,48 @@ fn history_prints_one_receipt_by_the_begin_of_its_id() {
     let list = project.run(&["history"]);
     assert!(list.stdout.starts_with(id) && list.stdout.contains("done"), "{}", list.stdout);
 }
+
+#[test]
+fn several_builders_make_the_image_of_a_deploy() {
+    let repository = repository(bed::registry());
+    let list = format!("linux/arm64={},linux/amd64={}", bed::buildkitd(), bed::dockerd());
+    let config = |more: &str| {
+        format!("[build]\nbuilder = \"{list}\"\n{more}[image]\nname = \"{repository}\"\n")
+    };
+    let dockerfile =
+        format!("FROM {}\nCOPY greeting /greeting\nRUN cat /greeting\n", bed::base_multi());
+    let project = Project::new(&[
+        ("Dockerfile", &dockerfile),
+        ("greeting", &unique("hello")),
+        ("bk-sync.toml", &config("")),
+    ]);
+    let first = project.json(&["sync"], 0);
+    let receipt = &first["result"];
+    assert_eq!(receipt["outcome"], "done", "{first}");
+    let manifests = receipt["image"]["manifests"].as_array().unwrap();
+    let platforms: Vec<&Value> = manifests.iter().map(|one| &one["platform"]).collect();
+    assert_eq!(platforms, ["linux/arm64", "linux/amd64"], "{first}");
+    let raw = run(std::process::Command::new(bed::program("skopeo")).args([
+        "inspect",
+        "--tls-verify=false",
+        "--raw",
+        &format!("docker://{repository}"),
+    ]));
+    assert!(raw.stdout.contains("vnd.oci.image.index.v1+json"), "{}", raw.stdout);
+    assert_eq!(bk_sync::registry::digest(raw.stdout.as_bytes()), digest(receipt));
+    let emulated = |json: &Value| {
+        let warnings = json["warnings"].as_array().unwrap();
+        warnings.iter().filter(|one| one["code"] == "PLATFORM_EMULATED").count()
+    };
+    assert_eq!(emulated(&first), 1, "both are amd64 machines, and it is said once: {first}");
+    let again = project.json(&["sync"], 0);
+    assert_eq!(again["result"]["outcome"], "unchanged", "{again}");
+
+    // What they cannot do together is said before anything is asked.
+    project
+        .write("bk-sync.toml", &config("cache = { to = [\"type=registry,ref=r.example/c\"] }\n"));
+    for command in ["plan", "sync"] {
+        let refused = project.json(&[command, "--dirty", "allow"], 2);
+        assert_eq!(refused["error"]["code"], "SEVERAL_BUILDERS", "{refused}");
+    }
+}

@@ -125,6 +125,24 @@ fn an_image_is_built_again_from_its_commit_whatever_is_checked_out_and_wherever(
 }
 
 #[test]
+fn layers_are_looked_into_however_they_are_compressed() {
+    let step = "RUN mkdir /made && echo same >/made/a && date +%s%N >/made/stamp";
+    for compression in ["zstd", "gzip", "estargz"] {
+        let more = ["--compression", compression, "--force-compression"];
+        let (project, repository, receipt) = deployed(step, &more);
+        let reference = format!("docker://{repository}");
+        let inspect = ["inspect", "--tls-verify=false", "--raw", &reference];
+        let raw = run(std::process::Command::new(bed::program("skopeo")).args(inspect));
+        let kind = if compression == "zstd" { "tar+zstd" } else { "tar+gzip" };
+        assert!(raw.stdout.contains(kind), "{}", raw.stdout);
+        let differs = reproduce(&project, &[text(&receipt, "/id")], 11);
+        let difference = &differs["error"]["details"]["difference"];
+        assert_eq!(text(difference, "/difference/first/path"), "made/stamp", "{differs:#}");
+        assert_eq!(difference["difference"]["first"]["what"], "content");
+    }
+}
+
+#[test]
 fn a_step_that_writes_the_time_is_found_and_named() {
     let step = "RUN mkdir /made && echo same >/made/a && date +%s%N >/made/stamp";
     let (project, _, receipt) = deployed(step, &[]);
