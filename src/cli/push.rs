@@ -10,7 +10,7 @@ use super::{
     reach::reach,
 };
 use crate::{
-    config::{Config, signing},
+    config::{Config, SignOverride, signing},
     credential::RegistryHost,
     diagnostic::{Diagnostic, Exit, Printer},
     image::reference::{Reference, check_digest},
@@ -107,7 +107,14 @@ impl PushArguments {
         let plan = BuildPlan {
             tags: names.iter().map(Reference::to_string).collect(),
             push: true,
-            signing: signing(self.signing.given()?, config, |name| environment.text(name))?.value,
+            signing: match (
+                self.signing.given()?,
+                held.as_ref().and_then(|one| one.signing.clone()),
+            ) {
+                // What goes on is signed as was asked for when it began.
+                (SignOverride::Unsaid, Some(begun)) => Some(begun),
+                (given, _) => signing(given, config, |name| environment.text(name))?.value,
+            },
             ..BuildPlan::default()
         };
         let settings = settings(&plan, (self.retry_budget, self.hold), config, environment)?;

@@ -525,7 +525,8 @@ impl Prepared {
             let began_at = jiff::Timestamp::now().to_string();
             let job = Job {
                 source: &push.offers,
-                held: Held::new(&root, source, references, outputs.by_digest, began_at),
+                held: Held::new(&root, source, references, outputs.by_digest, began_at)
+                    .signed(plan.signing.as_ref(), &self.directory),
                 targets: &self.targets,
                 delivered: push.offers.delivered().await,
                 bases: push.offers.bases(),

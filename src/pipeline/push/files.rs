@@ -1,6 +1,7 @@
 //! Images in files: OCI layouts, archives of them, and what `docker save` writes. Archives are read
 //! where they lie; nothing is unpacked.
 
+use super::pieces::{Memory, pieces};
 use crate::{
     image::{
         document::{Descriptor, MediaType},
@@ -10,7 +11,7 @@ use crate::{
     registry::{BlobSource, ByteStream, MAX_MANIFEST, SourceError, digest, whole},
 };
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
+use futures::{StreamExt as _, TryStreamExt as _, future::BoxFuture};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -23,7 +24,6 @@ use std::{
 
 /// Bytes that are read at a time.
 const CHUNK: usize = 512 << 10;
-const CHUNK_LENGTH: u64 = 512 << 10;
 /// The file that makes a directory a layout.
 const INDEX: &str = "index.json";
 /// The file that `docker save` lists its images in.
@@ -41,6 +41,7 @@ pub struct ImageFiles {
     /// Its manifest or index.
     pub root: Descriptor,
     store: Store,
+    memory: Memory,
 }
 
 #[derive(Debug)]
@@ -125,7 +126,11 @@ fn layout(path: &Path, tags: &[String]) -> Result<ImageFiles, Problem> {
         }
         Err(error) => return Err(error.into()),
     };
-    Ok(ImageFiles { root: chosen(&index, tags)?, store: Store::Layout(path.to_owned()) })
+    Ok(ImageFiles {
+        root: chosen(&index, tags)?,
+        store: Store::Layout(path.to_owned()),
+        memory: Memory::default(),
+    })
 }
 
 /// The image of a layout's index that is meant.
@@ -195,7 +200,7 @@ fn archive(path: &Path, tags: &[String]) -> Result<ImageFiles, Problem> {
     if files.contains_key(Path::new(INDEX)) {
         let root = chosen(&read(Path::new(INDEX))?, tags)?;
         let store = Store::Archive { path: path.to_owned(), blobs, made: BTreeMap::new() };
-        return Ok(ImageFiles { root, store });
+        return Ok(ImageFiles { root, store, memory: Memory::default() });
     }
     if !files.contains_key(Path::new(DOCKER_LIST)) {
         return Err(no_image(format!("it has neither `{INDEX}` nor `{DOCKER_LIST}`")));
@@ -229,7 +234,11 @@ fn archive(path: &Path, tags: &[String]) -> Result<ImageFiles, Problem> {
         (root.digest.clone(), Bytes::from(manifest)),
         (config_digest, Bytes::from(config)),
     ]);
-    Ok(ImageFiles { root, store: Store::Archive { path: path.to_owned(), blobs, made } })
+    Ok(ImageFiles {
+        root,
+        store: Store::Archive { path: path.to_owned(), blobs, made },
+        memory: Memory::default(),
+    })
 }
 
 /// Where the files of a tar archive lie. Links stand for what they name.
@@ -396,7 +405,7 @@ impl BlobSource for ImageFiles {
             };
             let rest = blocking(open).await.map_err(|error| missing(&error))?;
             let name = digest.to_owned();
-            let stream = chunks(rest)
+            let stream = pieces(rest, self.memory.clone())
                 .map_err(move |error| SourceError::new(format!("reading `{name}`: {error}")));
             Ok(stream.boxed())
         })
@@ -405,20 +414,6 @@ impl BlobSource for ImageFiles {
     fn is_hashed_on_the_way(&self) -> bool {
         false
     }
-}
-
-/// What is left of a file, in pieces that are each read straight into the memory that is sent: the bytes
-/// of a large image are not copied once more on their way.
-fn chunks(rest: io::Take<File>) -> impl Stream<Item = io::Result<Bytes>> + Send {
-    stream::try_unfold(rest, async |mut rest| {
-        let read = move || {
-            let mut chunk = Vec::with_capacity(CHUNK);
-            Read::take(&mut rest, CHUNK_LENGTH).read_to_end(&mut chunk)?;
-            Ok((Bytes::from(chunk), rest))
-        };
-        let (chunk, rest) = blocking(read).await?;
-        Ok((!chunk.is_empty()).then_some((chunk, rest)))
-    })
 }
 
 /// Work with files, where it holds up nobody.

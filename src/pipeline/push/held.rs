@@ -3,6 +3,7 @@
 
 use crate::{
     image::document::Descriptor,
+    plan::{SecretSource, SignedBy, SigningPlan},
     registry::{Places, digest},
 };
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,9 @@ pub struct Held {
     /// Whether it gets no tag.
     #[serde(default)]
     pub by_digest: bool,
+    /// How it is signed in the end; none where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<SigningPlan>,
 }
 
 /// Where an image lies.
@@ -95,7 +99,24 @@ impl Held {
             size: root.size,
             references,
             by_digest,
+            signing: None,
         }
+    }
+
+    /// The same, signed in the end as `signing` says. A key's path starts from `directory`, and is
+    /// noted so that it holds from anywhere.
+    #[must_use]
+    pub fn signed(mut self, signing: Option<&SigningPlan>, directory: &Path) -> Self {
+        self.signing = signing.cloned();
+        if let Some(SigningPlan {
+            by: SignedBy::Key { source: SecretSource::File(path), .. },
+            ..
+        }) = &mut self.signing
+        {
+            let full = directory.join(&path);
+            *path = std::path::absolute(&full).unwrap_or(full);
+        }
+        self
     }
 
     /// What is pushed.

@@ -7,6 +7,7 @@ mod files;
 mod held;
 mod keep;
 mod offers;
+mod pieces;
 mod run;
 
 pub use files::{ImageFiles, ImageFilesError};

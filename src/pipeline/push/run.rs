@@ -368,6 +368,7 @@ pub struct PushedAlone {
 /// See [`Error`].
 pub async fn push(request: PushRequest<'_>) -> Result<PushedAlone, Error> {
     let PushRequest { source, connection, names, held, settings, .. } = request;
+    let signed = request.plan.signing.as_ref();
     let signing = Signing::load(request.plan, Path::new("."), &request.variables)?;
     let references: Vec<String> = names.iter().map(Reference::to_string).collect();
     let began = jiff::Timestamp::now().to_string();
@@ -378,6 +379,7 @@ pub async fn push(request: PushRequest<'_>) -> Result<PushedAlone, Error> {
             let new = || {
                 let source = HeldSource::Path(path);
                 Held::new(&files.root, source, references.clone(), false, began)
+                    .signed(signed, Path::new("."))
             };
             let held = held.unwrap_or_else(new);
             (Box::new(files), held)
@@ -393,6 +395,7 @@ pub async fn push(request: PushRequest<'_>) -> Result<PushedAlone, Error> {
                 let root = root_in(&blobs, digest).await?;
                 let source = HeldSource::Builder(connection.address.to_string());
                 Held::new(&root, source, references.clone(), false, began)
+                    .signed(signed, Path::new("."))
             };
             (Box::new(blobs), held)
         }

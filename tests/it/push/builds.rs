@@ -199,6 +199,8 @@ fn a_push_by_the_builder_that_fails_is_finished_by_this_process() {
         let name = unique("theirs");
         let dockerfile = format!("FROM {}\nCOPY mark /a\nRUN echo {name} >/b\n", bed::base_arm64());
         context(&stranger, &dockerfile, &name);
+        let genpkey = ["genpkey", "-algorithm", "ED25519", "-out", "sign.key"];
+        succeed(stranger.command("openssl").args(genpkey));
         let ill = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
         let is_ill = ill.clone();
         let proxy = Proxy::start(bed::registry(), move |asked| {
@@ -212,6 +214,8 @@ fn a_push_by_the_builder_that_fails_is_finished_by_this_process() {
             &reference,
             "--push-via",
             "builder",
+            "--sign-key",
+            "sign.key",
             "--format",
             "json",
         ]));
@@ -221,8 +225,12 @@ fn a_push_by_the_builder_that_fails_is_finished_by_this_process() {
         assert!(next.starts_with("bk-sync push --resume "), "{envelope}");
         std::fs::remove_dir_all(stranger.join("context")).unwrap();
         ill.store(false, std::sync::atomic::Ordering::Relaxed);
-        let pushed = result(stranger.bk_sync().args(next.split(' ').skip(1)));
+        let elsewhere = stranger.join("tmp");
+        let mut going_on = stranger.bk_sync();
+        let pushed = result(going_on.args(next.split(' ').skip(1)).current_dir(elsewhere));
         assert_eq!(pushed["push"]["via"], "client", "{builder} {pushed}");
+        let signatures = pushed["push"]["signatures"].as_array();
+        assert_eq!(signatures.map(Vec::len), Some(1), "it is signed as it was to be: {pushed}");
         let digest = pushed["image"]["digest"].as_str().unwrap();
         let raw = skopeo(&stranger, &format!("{}/push/{name}:v1", bed::registry()), &["--raw"]);
         assert!(raw["layers"].as_array().unwrap().len() >= 2, "{builder} {raw}");
