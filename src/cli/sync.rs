@@ -19,7 +19,7 @@ use crate::{
         several,
         sync::{ClusterParts, Deploy, Ended, Parts, Real, Resume},
     },
-    plan::{BuildPlan, ListedBuilder, SyncPlan},
+    plan::{BuildPlan, ListedBuilder, SigningPlan, SyncPlan},
     record::{History, Outcome, Receipt},
     registry::token::TokenClient,
 };
@@ -443,6 +443,8 @@ fn secret_variables(plan: &SyncPlan, config: &Config) -> Vec<String> {
     names.extend(plan.record.http.as_ref().and_then(|http| http.token_env.clone()));
     let inngest = config.sections.verify.inngest.as_ref();
     names.extend(inngest.and_then(|check| check.signing_key_env.as_ref()).map(|n| n.value.clone()));
+    let signing = plan.build.signing.iter().flat_map(SigningPlan::variables);
+    names.extend(signing.map(str::to_owned));
     for secret in &plan.build.secrets {
         if let crate::plan::SecretSource::Env(name) = &secret.source {
             names.push(name.clone());

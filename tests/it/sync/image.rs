@@ -154,6 +154,46 @@ fn hooks_and_records_are_told_without_secrets_and_a_broken_one_fails_nothing() {
 }
 
 #[test]
+fn what_a_deploy_pushes_is_signed_with_a_key_that_no_hook_sees() {
+    let repository = repository(bed::registry());
+    let more = "[sign]\nkey_env = \"SIGNER\"\nannotations = { commit = \"{git.sha}\" }\n\
+                [[hook]]\nstage = \"push\"\nwhen = \"after\"\ncommand = [\"sh\", \"-c\", \"env > hook-env\"]\n";
+    let project = project(bed::buildkitd(), &repository, more);
+    project.write(".gitignore", "hook-env\n");
+    project.commit("ignore");
+    let key = include_str!("../../signature/cosign.key");
+    let sync = |password: &str| {
+        run(project
+            .command(&["sync", "--format", "json"])
+            .env("SIGNER", key)
+            .env("COSIGN_PASSWORD", password))
+    };
+    let refused = sync("wrong");
+    assert_eq!(refused.code, 2, "{}", refused.stdout);
+    let said = sync("correct horse");
+    assert_eq!(said.code, 0, "{}\n{}", said.stdout, said.stderr);
+    let envelope: Value = serde_json::from_str(&said.stdout).unwrap();
+    let receipt = &envelope["result"];
+    assert_eq!(receipt["push"]["signatures"].as_array().map(Vec::len), Some(1), "{receipt}");
+    let hook = std::fs::read_to_string(project.path().join("hook-env")).unwrap();
+    assert!(
+        hook.contains("HOME=") && !hook.contains("SIGNER") && !hook.contains("horse"),
+        "{hook}"
+    );
+    let public = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/signature/cosign.pub");
+    let image = format!("{repository}@{}", digest(receipt));
+    let verified =
+        run(std::process::Command::new(bed::program("cosignature"))
+            .args(["verify", public, &image]));
+    assert_eq!(verified.code, 0, "{}", verified.stderr);
+    let commit = project.git(&["rev-parse", "HEAD"]);
+    assert!(verified.stdout.contains(&commit), "{}", verified.stdout);
+    for text in [&said.stdout, &said.stderr, &receipt.to_string()] {
+        assert!(!text.contains("correct horse") && !text.contains("ENCRYPTED"), "{text}");
+    }
+}
+
+#[test]
 fn a_refused_push_ends_with_17_and_the_receipt_says_so() {
     let repository = repository(bed::registry_token());
     let project = project(bed::buildkitd(), &repository, "");
