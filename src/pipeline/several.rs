@@ -613,6 +613,7 @@ mod tests {
                 "manifest-descriptor[linux/arm64]:b.c=2".to_owned(),
                 "d=3".to_owned(),
             ],
+            push: true,
             ..BuildPlan::default()
         };
         let marks = Marks::of(&plan);

@@ -173,7 +173,8 @@ impl Looked<'_> {
         for one in self.repository.referrers(self.digest).await?.iter().take(MOST) {
             let Some(form) = Form::of(one, self.trusted) else { continue };
             let Some(held) = self.repository.manifest(&one.digest).await? else { continue };
-            for blob in held.blobs().filter(|blob| blob.media_type != EMPTY).take(MOST) {
+            let layers = held.blobs().skip(usize::from(held.config().is_some()));
+            for blob in layers.take(MOST) {
                 let bytes = self.repository.small_blob(&blob.digest, MAX_SIGNED).await?;
                 let judged = form.check((&blob.media_type, &bytes), self.digest, self.trusted);
                 match judged {
@@ -186,8 +187,6 @@ impl Looked<'_> {
     }
 }
 
-/// The config of an artefact that has none.
-const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 /// The forms that referrers are in which sign an image.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Form {
