@@ -2,15 +2,17 @@
 
 mod images;
 mod reproducible;
+mod signing;
 mod variables;
 
 pub(super) use reproducible::{path as lock_path, read as read_lock};
+pub(super) use signing::SigningArguments;
 pub(super) use variables::{cache_defaults, tell_checkout};
 
 use super::{arguments::GlobalArguments, environment::Environment, failure::usage, push};
 use crate::{
     config::{
-        BuildOverrides, BuildSettings, Config, Origin, Setting, SignOverride,
+        BuildOverrides, BuildSettings, Config, Origin, Setting,
         values::{self, ValueError},
     },
     diagnostic::{Diagnostic, Exit},
@@ -264,38 +266,6 @@ pub(super) struct BuildArguments {
     /// The parent cgroup of `RUN` steps
     #[arg(hide_short_help = true, long, value_name = "PATH", help_heading = "Step options")]
     cgroup_parent: Option<String>,
-}
-
-/// How what is pushed is signed, as flags say it.
-#[derive(Args, Clone, Debug, Default)]
-pub(super) struct SigningArguments {
-    /// Sign what is pushed with this private key, as cosign checks it: a file, or `env:NAME`; its
-    /// password is in `COSIGN_PASSWORD`
-    #[arg(hide_short_help = true, long, value_name = "KEY", help_heading = "Output options")]
-    sign_key: Option<String>,
-    /// Sign nothing, whatever bk-sync.toml says
-    #[arg(
-        hide_short_help = true,
-        long,
-        help_heading = "Output options",
-        conflicts_with = "sign_key"
-    )]
-    no_sign: bool,
-}
-
-impl SigningArguments {
-    /// What they say.
-    ///
-    /// # Errors
-    /// A key is not named as one can be.
-    pub(super) fn given(&self) -> Result<SignOverride, Box<Diagnostic>> {
-        let key = self.sign_key.as_deref().map(values::sign_key).transpose();
-        Ok(match key.map_err(|error| refused("--sign-key", error))? {
-            Some(source) => SignOverride::Key(source),
-            None if self.no_sign => SignOverride::Off,
-            None => SignOverride::Unsaid,
-        })
-    }
 }
 
 /// `--frontend`.
