@@ -7,8 +7,8 @@
 # Images: `large` is N MiB (1024) of noise in 20 layers, `small` is 20 layers of 200 kB. Every round has noise of its own and
 # every tool a repository of its own, so that nobody finds a blob in it that is there. Builders have built the image before:
 # what is timed is the push (and, for those that build, finding that nothing is to be built). Who begins changes from round to
-# round. Wall time is the median of the rounds, peak memory the largest. Then bk-sync, skopeo and crane again through a proxy
-# that is 80 ms late with each request, and one that cuts one request in a hundred; a tool that gives up there has no time.
+# round. Wall time is the median of the rounds, peak memory the largest. Then all of it again through a proxy that is 80 ms late
+# with each request, and through one that cuts one request in a hundred: what gives up there is counted, and has no time.
 # Fails where bk-sync needs more than 64 MiB.
 set -euo pipefail
 
@@ -20,6 +20,7 @@ mib=1024
 images="small large"
 proxy=yes
 services=yes
+tools=(bk-sync bk-sync-dockerd bk-sync-layout skopeo crane buildctl buildx)
 while [ $# -gt 0 ]; do
   case $1 in
     --rounds) rounds=$2; shift 2 ;;
@@ -39,7 +40,7 @@ main() {
   for image in $images; do
     for round in $(seq "$rounds"); do
       prepare "$image" "$round"
-      in_turn "$round" "bk-sync bk-sync-dockerd bk-sync-layout skopeo crane buildctl buildx" "$BK_SYNC_TEST_REGISTRY" plain
+      in_turn "$round" "$BK_SYNC_TEST_REGISTRY" plain
     done
   done
   [ "$proxy" = no ] || through_proxies
@@ -64,12 +65,10 @@ prepare() {
   rm "$work/image.tar"
 }
 
-# in_turn ROUND TOOLS REGISTRY WAY: each tool pushes the image that is prepared; another one begins in each round.
+# in_turn ROUND REGISTRY WAY: each tool pushes the image that is prepared; another one begins in each round.
 in_turn() {
-  local round=$1 to=$3 way=$4 tools count at
-  read -ra tools <<<"$2"
-  count=${#tools[@]}
-  for at in $(seq "$count"); do push "${tools[$(((at + round * 3) % count))]}" "$to" "$way"; done
+  local count=${#tools[@]} at
+  for at in $(seq "$count"); do push "${tools[$(((at + $1 * 3) % count))]}" "$2" "$3"; done
 }
 
 # push TOOL REGISTRY WAY
@@ -104,15 +103,17 @@ push() {
 
 # The proxy of the tests, as a process of its own that ends with its stdin.
 through_proxies() {
-  local way image at
+  local way image round at
   "${CARGO:-cargo}" test --quiet --locked --no-run --bench push
   for way in late cutting; do
     coproc proxy { exec "${CARGO:-cargo}" test --quiet --locked --bench push -- proxy "$way" "$BK_SYNC_TEST_REGISTRY" 2>"$work/proxy.log"; }
     read -r at <&"${proxy[0]}" || die "the proxy did not start: $(cat "$work/proxy.log")"
     say "through a proxy that is $way"
     for image in $images; do
-      prepare "$image" "$way"
-      in_turn 1 "bk-sync bk-sync-layout skopeo crane" "$at" "$way"
+      for round in $(seq "$rounds"); do
+        prepare "$image" "$way-$round"
+        in_turn "$round" "$at" "$way"
+      done
     done
     exec {proxy[1]}>&-
     wait "$proxy_PID" 2>/dev/null || true
@@ -122,16 +123,17 @@ through_proxies() {
 report() {
   local worst
   {
-    printf '\n| image | way | tool | median s | peak MiB |\n|---|---|---|---:|---:|\n'
+    printf '\n| image | way | tool | median s | peak MiB | gave up |\n|---|---|---|---:|---:|---:|\n'
     sort -t "$(printf '\t')" -k1,3 -s "$runs" | awk -F'\t' '
       function out(  i, j, t) {
-        if (n == 0) { if (key != "") printf "| %s | gave up | |\n", key; return }
+        if (key == "") return
+        if (n == 0) { printf "| %s | | | %d of %d |\n", key, lost, lost; return }
         for (i = 2; i <= n; i++) { t = s[i]; for (j = i - 1; j > 0 && s[j] > t; j--) s[j + 1] = s[j]; s[j + 1] = t }
-        printf "| %s | %.2f | %.0f |\n", key, s[int((n + 1) / 2)], peak / 1024
+        printf "| %s | %.2f | %.0f | %d of %d |\n", key, s[int((n + 1) / 2)], peak / 1024, lost, n + lost
       }
       { k = $1 " | " $2 " | " $3
-        if (k != key) { out(); key = k; n = 0; peak = 0 }
-        if ($4 != "failed") { s[++n] = $4 + 0; if ($5 > peak) peak = $5 } }
+        if (k != key) { out(); key = k; n = 0; peak = 0; lost = 0 }
+        if ($4 == "failed") { lost++ } else { s[++n] = $4 + 0; if ($5 > peak) peak = $5 } }
       END { out() }'
   } | tee "$work/report.md"
   worst=$(awk -F'\t' '$3 ~ /^bk-sync/ && $5 > worst { worst = $5 } END { print worst + 0 }' "$runs")

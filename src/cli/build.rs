@@ -1,6 +1,8 @@
 //! `build`.
 
+mod compression;
 mod images;
+mod lent;
 mod reproducible;
 mod signing;
 mod variables;
@@ -9,6 +11,7 @@ pub(super) use reproducible::{path as lock_path, read as read_lock};
 pub(super) use signing::SigningArguments;
 pub(super) use variables::{cache_defaults, tell_checkout};
 
+use self::{compression::CompressionArguments, lent::LentArguments};
 use super::{arguments::GlobalArguments, environment::Environment, failure::usage, push};
 use crate::{
     config::{
@@ -17,14 +20,13 @@ use crate::{
     },
     diagnostic::{Diagnostic, Exit},
     plan::{
-        AgentForward, BuildPlan, Context, FrontendChoice, NamedContext, Network, Output,
-        OutputKind, OutputTarget, Pinning, PushVia, SecretSource, SecretSpec,
+        BuildPlan, Context, FrontendChoice, NamedContext, Network, Output, OutputKind,
+        OutputTarget, Pinning, PushVia,
     },
 };
 use clap::{Args, ValueEnum, builder::BoolishValueParser};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -38,9 +40,6 @@ pub(super) const EXAMPLES: &str = "Examples:
   bk-sync build -o out .                              write the root file system to ./out
   bk-sync build https://github.com/me/app.git#main    let the builder fetch the context
   tar -c . | bk-sync build -                          send a context on stdin";
-
-/// The largest secret that builders take, in bytes.
-const MAX_SECRET: u64 = 500 * 1024;
 
 /// Build an image from a Dockerfile
 ///
@@ -78,12 +77,8 @@ pub(super) struct BuildArguments {
     /// Add an annotation to the image
     #[arg(hide_short_help = true, long = "annotation", value_name = "[LEVEL:]NAME=VALUE")]
     annotations: Vec<String>,
-    /// Lend a secret to `RUN --mount=type=secret`: `id=ID[,src=PATH|,env=NAME]`
-    #[arg(long = "secret", value_name = "SPEC")]
-    secrets: Vec<String>,
-    /// Forward an ssh agent or keys: `default` or `ID[=SOCKET|KEY[,KEY]]`
-    #[arg(hide_short_help = true, long, value_name = "SPEC")]
-    ssh: Vec<String>,
+    #[command(flatten)]
+    lent: LentArguments,
 
     /// Push the image to the registries of its tags
     #[arg(long, help_heading = "Output options", num_args = 0..=1, require_equals = true,
@@ -110,21 +105,8 @@ pub(super) struct BuildArguments {
     /// warnings else
     #[arg(long, help_heading = "Output options")]
     strict: bool,
-    /// How layers are compressed [default: gzip]
-    #[arg(hide_short_help = true, long, value_name = "TYPE", help_heading = "Output options")]
-    compression: Option<CompressionChoice>,
-    /// How hard, as the type has it: 0-9 for gzip and estargz, 0-22 for zstd
-    #[arg(
-        hide_short_help = true,
-        long,
-        value_name = "N",
-        help_heading = "Output options",
-        requires = "compression"
-    )]
-    compression_level: Option<u8>,
-    /// Compress layers anew that come compressed in another way, such as those of a base image
-    #[arg(hide_short_help = true, long, help_heading = "Output options", requires = "compression")]
-    force_compression: bool,
+    #[command(flatten)]
+    compression: CompressionArguments,
     /// How long a blob is tried without getting further, such as `90s` or `10m`
     #[arg(hide_short_help = true, long, value_name = "DURATION", default_value = "5m", help_heading = "Output options",
         value_parser = push::duration)]
@@ -279,19 +261,6 @@ enum FrontendArgument {
     Native,
 }
 
-/// `--compression`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum CompressionChoice {
-    /// Gzip, with an index of the files for lazy pullers
-    Estargz,
-    /// What every runtime reads
-    Gzip,
-    /// Not at all
-    Uncompressed,
-    /// Smaller and faster, for runtimes of the last years
-    Zstd,
-}
-
 /// `--call`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum Call {
@@ -438,8 +407,8 @@ impl BuildArguments {
                 .map_err(|error| refused("--label", error))?,
             annotations: each("--annotation", &self.annotations, values::annotation)?,
             tags: deduplicated(settings.tags.value),
-            secrets: self.secrets(environment)?,
-            ssh: self.agents(&context, environment)?,
+            secrets: self.lent.secrets(environment)?,
+            ssh: self.lent.agents(&context, environment)?,
             no_cache: self.no_cache,
             no_cache_filter: self.no_cache_filter,
             pull: self.pull,
@@ -477,11 +446,7 @@ impl BuildArguments {
                 PushViaChoice::Builder => PushVia::Builder,
                 PushViaChoice::Client => PushVia::Client,
             },
-            compression: compression(
-                self.compression,
-                self.compression_level,
-                self.force_compression,
-            )?,
+            compression: self.compression.attributes()?,
             iid_file: self.iidfile,
             metadata_file: self.metadata_file,
             metadata: variables::metadata(environment)?,
@@ -586,49 +551,6 @@ impl BuildArguments {
         Ok(contexts)
     }
 
-    fn secrets(&self, environment: &Environment) -> Result<Vec<SecretSpec>, Box<Diagnostic>> {
-        let mut secrets: Vec<SecretSpec> = Vec::new();
-        let is_variable = |name: &str| environment.raw(name).is_some();
-        let read = |text: &str| values::secret(text, is_variable);
-        for secret in each("--secret", &self.secrets, read)? {
-            check_secret(&secret, environment)?;
-            secrets.retain(|other| other.id != secret.id);
-            secrets.push(secret);
-        }
-        Ok(secrets)
-    }
-
-    fn agents(
-        &self,
-        context: &Context,
-        environment: &Environment,
-    ) -> Result<Vec<AgentForward>, Box<Diagnostic>> {
-        let agent = environment.path("SSH_AUTH_SOCK");
-        let mut agents: Vec<AgentForward> = Vec::new();
-        for forward in each("--ssh", &self.ssh, values::agent_forward)? {
-            if forward.paths.is_empty() && agent.is_none() {
-                return Err(usage(
-                    format!("there is no agent for `--ssh {}`", forward.id),
-                    "start one (`eval \"$(ssh-agent)\"; ssh-add`), or name a socket or a key: \
-                     `--ssh ID=PATH`",
-                ));
-            }
-            if let Some(missing) = forward.paths.iter().find(|path| !path.exists()) {
-                return Err(usage(
-                    format!("`{}` of `--ssh {}` does not exist", missing.display(), forward.id),
-                    "name a socket or a key that exists",
-                ));
-            }
-            agents.retain(|other| other.id != forward.id);
-            agents.push(forward);
-        }
-        if agents.is_empty() && agent.is_some() && context.is_git_over_ssh() {
-            // The builder fetches such a context with the user's agent.
-            agents.push(AgentForward { id: "default".to_owned(), paths: Vec::new() });
-        }
-        Ok(agents)
-    }
-
     fn outputs(&self, surroundings: Surroundings<'_>) -> Result<Vec<Output>, Box<Diagnostic>> {
         let outputs = each("--output", &self.outputs, values::output)?;
         let to_stdout =
@@ -650,44 +572,6 @@ impl BuildArguments {
         }
         Ok(outputs)
     }
-}
-
-/// What the exporters are told of compression.
-fn compression(
-    choice: Option<CompressionChoice>,
-    level: Option<u8>,
-    force: bool,
-) -> Result<BTreeMap<String, String>, Box<Diagnostic>> {
-    let Some(choice) = choice else { return Ok(BTreeMap::new()) };
-    let (name, most) = match choice {
-        CompressionChoice::Estargz => ("estargz", Some(9)),
-        CompressionChoice::Gzip => ("gzip", Some(9)),
-        CompressionChoice::Uncompressed => ("uncompressed", None),
-        CompressionChoice::Zstd => ("zstd", Some(22)),
-    };
-    let mut attributes = BTreeMap::from([("compression".to_owned(), name.to_owned())]);
-    match (level, most) {
-        (None, _) => {}
-        (Some(level), Some(most)) if level <= most => {
-            attributes.insert("compression-level".to_owned(), level.to_string());
-        }
-        (Some(level), Some(most)) => {
-            return Err(usage(
-                format!("`--compression-level {level}` is more than {name} has"),
-                format!("give a level from 0 to {most}"),
-            ));
-        }
-        (Some(_), None) => {
-            return Err(usage(
-                "layers that are not compressed have no level",
-                "leave out `--compression-level`",
-            ));
-        }
-    }
-    if force {
-        attributes.insert("force-compression".to_owned(), "true".to_owned());
-    }
-    Ok(attributes)
 }
 
 /// The builder that a flag or a variable names.
@@ -741,38 +625,6 @@ fn contradictions(plan: &BuildPlan) -> Result<(), Box<Diagnostic>> {
         ));
     }
     Ok(())
-}
-
-/// Refuses a secret that cannot be read, before anything is built.
-fn check_secret(secret: &SecretSpec, environment: &Environment) -> Result<(), Box<Diagnostic>> {
-    let id = &secret.id;
-    match &secret.source {
-        SecretSource::Env(name) if environment.raw(name).is_none() => Err(usage(
-            format!("the variable `{name}` of the secret `{id}` is not set"),
-            format!("set `{name}`, or name a file: `id={id},src=PATH`"),
-        )),
-        SecretSource::Env(_) => Ok(()),
-        SecretSource::File(path) => {
-            let shown = path.display();
-            let fix = "name a file that can be read, or a variable: `env=NAME`";
-            let metadata = std::fs::metadata(path).and_then(|metadata| {
-                if metadata.is_dir() {
-                    return Err(io::Error::from(io::ErrorKind::IsADirectory));
-                }
-                Ok(metadata)
-            });
-            match metadata {
-                Err(error) => {
-                    Err(usage(format!("cannot read `{shown}` of the secret `{id}`: {error}"), fix))
-                }
-                Ok(metadata) if metadata.len() > MAX_SECRET => Err(usage(
-                    format!("`{shown}` of the secret `{id}` is larger than {MAX_SECRET} bytes"),
-                    "lend a smaller file: builders take no larger secret",
-                )),
-                Ok(_) => Ok(()),
-            }
-        }
-    }
 }
 
 /// Every value of a flag, read by `read`.

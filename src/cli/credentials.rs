@@ -4,7 +4,8 @@ use super::{environment::Environment, execute::state};
 use crate::{
     config::{Config, CredentialSource, Fact, Located, RegistrySection, Template},
     credential::{
-        AgentLease, Chain, DockerConfig, Given, Leased, LendingCommand, RegistryHost, Source,
+        AgentLease, Chain, DockerConfig, Given, Leased, LendingCommand, PASSWORD_VARIABLE,
+        RegistryHost, Source,
     },
     diagnostic::{Diagnostic, Exit},
     event::Warning,
@@ -15,7 +16,6 @@ use crate::{
 use std::{collections::BTreeSet, ffi::OsString, sync::Arc, time::Duration};
 
 const USERNAME: &str = "BK_SYNC_REGISTRY_USERNAME";
-const PASSWORD: &str = "BK_SYNC_REGISTRY_PASSWORD";
 /// Where agent-secrets listens unless it is told otherwise, below the home directory.
 const AGENT_SOCKET: &str = ".agent-secrets/agent-secrets.sock";
 /// How long a lease is asked for: more than a build and its push take, less than a day's work.
@@ -123,14 +123,17 @@ fn given(
     hosts: Vec<RegistryHost>,
     environment: &Environment,
 ) -> Result<Option<Given>, Box<Diagnostic>> {
-    match (environment.non_empty(USERNAME), environment.secret(PASSWORD)) {
+    match (environment.non_empty(USERNAME), environment.secret(PASSWORD_VARIABLE)) {
         (Some(username), Some(password)) => {
-            Ok(Some(Given::new(hosts, username, password, PASSWORD)))
+            Ok(Some(Given::new(hosts, username, password, PASSWORD_VARIABLE)))
         }
         (None, None) => Ok(None),
         (given, _) => {
-            let (set, missing) =
-                if given.is_some() { (USERNAME, PASSWORD) } else { (PASSWORD, USERNAME) };
+            let (set, missing) = if given.is_some() {
+                (USERNAME, PASSWORD_VARIABLE)
+            } else {
+                (PASSWORD_VARIABLE, USERNAME)
+            };
             let message = format!("`{set}` is set and `{missing}` is not");
             Err(Diagnostic::new("CREDENTIALS_INCOMPLETE", Exit::Usage, message)
                 .with_fix("set both, or neither")

@@ -1,6 +1,6 @@
 //! The one place that reads the process's environment.
 
-use crate::credential::Secret;
+use crate::credential::{PASSWORD_VARIABLE, Secret};
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 /// The variables that mean something to bk-sync, with what they mean. `--help` shows this table.
@@ -14,7 +14,7 @@ pub const VARIABLES: [(&str, &str); 32] = [
     ("DOCKER_CERT_PATH", "certificates for a `tcp://` Docker"),
     ("DOCKER_TLS_VERIFY", "use TLS for a `tcp://` Docker"),
     ("BK_SYNC_REGISTRY_USERNAME", "the user for the registry that is pushed to"),
-    ("BK_SYNC_REGISTRY_PASSWORD", "that user's password or token"),
+    (PASSWORD_VARIABLE, "that user's password or token"),
     ("BK_SYNC_REGISTRY_CA", "a file of certificates of registries' authorities, in PEM"),
     ("BK_SYNC_REGISTRY_INSECURE", "registries that may be spoken to without TLS, comma-separated"),
     ("BK_SYNC_REGISTRY_MIRRORS", "where to read first, as `REGISTRY=MIRROR`, comma-separated"),

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{Config, CredentialSource, Dirty, OnFailure, SyncOverrides, sync_plan},
-    credential::Secret,
+    credential::{PASSWORD_VARIABLE, Secret},
     diagnostic::{Diagnostic, Exit, NextAction, Printer},
     event::{Event, Events, Warning},
     pipeline::{
@@ -434,7 +434,7 @@ fn variables(plan: &SyncPlan, environment: &Environment) -> BTreeMap<String, Sec
 
 /// The variables that hold secrets, by name: children that need none do not get them.
 fn secret_variables(plan: &SyncPlan, config: &Config) -> Vec<String> {
-    let mut names = vec!["BK_SYNC_REGISTRY_PASSWORD".to_owned()];
+    let mut names = vec![PASSWORD_VARIABLE.to_owned()];
     for section in config.sections.registries.values() {
         if let CredentialSource::Env(name) = &section.source {
             names.push(name.value.clone());

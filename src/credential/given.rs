@@ -3,6 +3,9 @@
 use super::{Credentials, Kind, Lookup, Origin, RegistryHost, Secret, Source};
 use futures::future::{BoxFuture, ready};
 
+/// The variable that our user's password is in. It is of no concern to the programs that we run.
+pub const PASSWORD_VARIABLE: &str = "BK_SYNC_REGISTRY_PASSWORD";
+
 /// A user and password for named registries. They are for these alone: a build pulls from many
 /// registries, and none but the one meant may see the password.
 #[derive(Clone, Debug)]

@@ -22,7 +22,7 @@ pub use chain::Chain;
 pub use command::{CommandError, LendingCommand};
 pub use docker_config::{ConfigError, DockerConfig};
 pub use envelope::EnvelopeError;
-pub use given::Given;
+pub use given::{Given, PASSWORD_VARIABLE};
 pub use helper::{Helper, HelperError};
 pub use host::RegistryHost;
 pub use leased::{Lease, Leased, Lessor, Loans};

@@ -1,5 +1,6 @@
 //! Programs that are asked for secrets: found by a search of our own, run with a time limit.
 
+use super::given::PASSWORD_VARIABLE;
 use std::{
     ffi::OsString,
     io,
@@ -20,8 +21,6 @@ const MAX_OUTPUT: u64 = 1 << 20;
 const MAX_ERRORS: usize = 4 << 10;
 /// How long the end of stderr is waited for when the program has ended.
 const LAST_WORDS: Duration = Duration::from_millis(100);
-/// Our own secret in the environment, which is none of a program's business.
-const OURS: &str = "BK_SYNC_REGISTRY_PASSWORD";
 
 /// What a program said.
 pub(super) struct Said {
@@ -78,7 +77,7 @@ impl Runner {
         command
             .args(arguments)
             .env("PATH", &self.search)
-            .env_remove(OURS)
+            .env_remove(PASSWORD_VARIABLE)
             .stdin(if question.is_empty() { Stdio::null() } else { Stdio::piped() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -5,7 +5,7 @@ use super::{
     push::{Artifact, PushSettings, Targets},
 };
 use crate::{
-    credential::Secret,
+    credential::{PASSWORD_VARIABLE, Secret},
     event::{Event, Events, Stage},
     image::document::MediaType,
     plan::{BuildPlan, IMAGE, SecretSource, SignedBy},
@@ -28,8 +28,6 @@ const MAX_KEY: u64 = 64 << 10;
 const MAX_SIGNATURE: usize = 8 << 10;
 /// How long a command may take: it may ask somebody to touch a token.
 const COMMAND_LIMIT: Duration = Duration::from_mins(5);
-/// Our own secret in the environment, which is none of a command's business.
-const OURS: &str = "BK_SYNC_REGISTRY_PASSWORD";
 
 /// Who signs what is pushed, ready to do so.
 #[derive(Debug)]
@@ -194,7 +192,7 @@ impl Failed {
 
 /// Runs a command that signs; its stdout.
 async fn run(words: &[String], input: &[u8]) -> Result<Vec<u8>, Failed> {
-    let (code, said, out) = child(words, input, &[OURS.to_owned()], COMMAND_LIMIT)
+    let (code, said, out) = child(words, input, &[PASSWORD_VARIABLE.to_owned()], COMMAND_LIMIT)
         .await
         .map_err(|error| Failed::Words(error.to_string()))?;
     let program = words.first().map_or("", String::as_str);

@@ -118,6 +118,11 @@ pub fn kube_pod() -> &'static str {
     part("BK_SYNC_TEST_KUBE_POD")
 }
 
+/// What the token server of [`registry_token`] was asked: a line for each token.
+pub fn token_server_log() -> &'static Path {
+    Path::new(part("BK_SYNC_TEST_TOKEN_SERVER_LOG"))
+}
+
 /// Name and password of the user who may push to [`registry_token`] and [`registry_basic`].
 pub fn user() -> (&'static str, &'static str) {
     (part("BK_SYNC_TEST_USERNAME"), part("BK_SYNC_TEST_PASSWORD"))

@@ -343,6 +343,33 @@ fn a_base_image_is_read_only_if_it_is_signed_by_whom_it_must_be() {
 }
 
 #[test]
+fn a_base_images_signature_is_asked_for_with_no_right_but_to_pull() {
+    let (user, password) = bed::user();
+    let variables = [("BK_SYNC_REGISTRY_USERNAME", user), ("BK_SYNC_REGISTRY_PASSWORD", password)];
+    let name = unique();
+    let base = format!("{}/solve/{name}", bed::registry_token());
+    let pushed = run(&own(), buildkitd(), &["-t", &base, "--push"], &variables);
+    assert_eq!(pushed.code, Some(0), "{pushed:?}");
+    let place = place(&format!("FROM {base}\n"));
+    place.write("sealed.pub", PUBLIC);
+    let config = format!(
+        "[registry.\"{}\"]\nenv = \"TOKEN\"\nusername = \"{user}\"\n",
+        bed::registry_token()
+    );
+    place.write("bk-sync.toml", &config);
+    let log = || fs::read_to_string(bed::token_server_log()).unwrap();
+    let before = log().len();
+    let ran = run(&place, buildkitd(), &["--base-key", "sealed.pub"], &[("TOKEN", password)]);
+    assert_eq!(ran.json()["error"]["code"], "BASE_UNVERIFIED", "{ran:?}");
+    assert!(ran.json()["error"]["message"].as_str().unwrap().contains("it has no signature"));
+    let asked = log().split_off(before);
+    let asked: Vec<&str> = asked.lines().filter(|line| line.contains(&name)).collect();
+    assert!(!asked.is_empty(), "nobody asked for a token");
+    let scope = format!("scope=[\"repository:solve/{name}:pull\"]");
+    assert!(asked.iter().all(|line| line.contains(&scope)), "{asked:#?}");
+}
+
+#[test]
 fn a_check_that_could_be_walked_around_is_refused() {
     let base = Base::new().with("sign");
     let place = place(&format!("FROM {}\n", base.name));

@@ -144,6 +144,34 @@ fn one_lock_holds_the_bases_of_all_images_and_several_builders_make_each_of_them
 }
 
 #[test]
+fn what_asks_a_builder_something_asks_the_first_of_a_list() {
+    let place = Place::new();
+    place.write("Dockerfile", &format!("FROM {}\nCOPY a /a\n", bed::base_multi()));
+    place.write("a", "a");
+    let (here, nowhere) = (buildkitd().address, "unix:///nowhere/buildkitd.sock");
+    for command in ["lock", "llb", "check"] {
+        let code = |list: &str| {
+            let ran = place.run(&["--builder", list, "--format", "json", command]);
+            if ran.code != Some(0) {
+                assert_eq!(ran.json()["error"]["code"], "BUILDER_UNREACHABLE", "{command} {ran:?}");
+            }
+            ran.code
+        };
+        assert_eq!(
+            code(&format!("linux/arm64={here},linux/amd64={nowhere}")),
+            Some(0),
+            "{command}"
+        );
+        drop(std::fs::remove_file(place.work().join("bk-sync.lock")));
+        assert_eq!(
+            code(&format!("linux/amd64={nowhere},linux/arm64={here}")),
+            Some(10),
+            "{command}"
+        );
+    }
+}
+
+#[test]
 fn what_cannot_hold_for_several_images_is_refused_and_named() {
     let place = place(buildkitd(), &format!("{}/targets-{}", bed::registry(), unique()));
     let refused = |more: &[&str]| -> (String, String) {
