@@ -89,6 +89,8 @@ push() {
         --output "type=image,name=$to,push=true,oci-mediatypes=true" ;;
     buildx) set -- "$bin/docker-buildx" build --progress plain "${build[@]}" ;;
   esac
+  # Nobody pays for what the one before has left to be written.
+  sync
   if quiet env HOME="$home" DOCKER_HOST="$BK_SYNC_TEST_DOCKERD_HOST" DOCKER_CONFIG="$work/docker" \
     /usr/bin/time --format '%e %M' --output "$work/time" "$@"; then
     read -r seconds kib <"$work/time"
