@@ -110,8 +110,11 @@ impl Authorizer {
         match (state.scheme.clone(), used.header()) {
             // Somebody else has renewed it in the meantime.
             (Some(Scheme::Bearer { .. }), Some(sent)) => {
-                if state.tokens.get(&key).is_some_and(|held| held.header == *sent) {
-                    state.tokens.remove(&key);
+                // It is used no more, but what it lacks may be what it was refused for.
+                if let Some(held) = state.tokens.get_mut(&key)
+                    && held.header == *sent
+                {
+                    held.until = Instant::now();
                 }
                 Ok(true)
             }
@@ -123,7 +126,7 @@ impl Authorizer {
         }
     }
 
-    /// What of `scopes` the token that we hold is not good for, and whose token it is.
+    /// What of `scopes` the token that we hold, or held last, is not good for, and whose token it is.
     pub(super) async fn missing(&self, scopes: &[String]) -> Option<(Vec<Scope>, Option<String>)> {
         let state = self.state.lock().await;
         let held = state.tokens.get(&key(scopes))?;
@@ -214,12 +217,14 @@ fn scheme(challenges: &[Challenge]) -> Option<Scheme> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Authorizer, Scheme, Standing, scheme};
+    use super::{Authorizer, Held, Scheme, Standing, Used, key, scheme};
     use crate::{
         credential::{Given, RegistryHost, Secret},
         registry::{challenge, token::TokenClient},
     };
-    use std::sync::Arc;
+    use http::HeaderValue;
+    use std::{sync::Arc, time::Duration};
+    use tokio::time::Instant;
 
     fn authorizer(known: &str) -> Authorizer {
         let given = Given::new(
@@ -253,6 +258,31 @@ mod tests {
         let second = authorizer.header(&[]).await.unwrap();
         assert_eq!(second.header().unwrap().to_str().unwrap(), "Basic am9lOnB3");
         assert!(!authorizer.refused(&second, &challenges, &[]).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_token_that_was_refused_still_tells_what_it_lacked() {
+        let authorizer = authorizer("r.example");
+        let scopes = ["repository:a:pull,push".to_owned()];
+        let header = HeaderValue::from_static("Bearer t");
+        let held = Held {
+            header: header.clone(),
+            until: Instant::now() + Duration::from_mins(5),
+            refused: vec!["repository:a:push".parse().unwrap()],
+            grants: false,
+            user: Some("joe".to_owned()),
+        };
+        authorizer.state.lock().await.tokens.insert(key(&scopes), held);
+        let challenges = challenge::parse(r#"Bearer realm="https://r/t""#);
+        let used = Used(Some(header));
+        assert!(authorizer.refused(&used, &challenges, &scopes).await.unwrap());
+        let (missing, user) = authorizer.missing(&scopes).await.unwrap();
+        assert_eq!(
+            (missing[0].to_string(), user),
+            ("repository:a:push".into(), Some("joe".into()))
+        );
+        let state = authorizer.state.lock().await;
+        assert!(state.tokens[&key(&scopes)].until <= Instant::now(), "it is not sent again");
     }
 
     #[tokio::test]
