@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-/// The first pause, at most. A connection that is cut is well at once, as a rule; what is not well for longer
-/// soon gets longer pauses.
-const BASE: Duration = Duration::from_millis(100);
+/// The first pause, at most. Sooner than that, a registry may still be busy writing what arrived of a part
+/// that was cut, and says that it has nothing.
+const BASE: Duration = Duration::from_millis(400);
 /// The longest pause that we choose ourselves.
 const LONGEST: Duration = Duration::from_secs(20);
 
