@@ -18,7 +18,7 @@ use crate::{
 };
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{cell::RefCell, pin::pin, time::Duration};
 
 const EXAMPLES: &str = "Examples:
   bk-sync builder ls                            where builders could be, and which answer
@@ -28,6 +28,9 @@ const EXAMPLES: &str = "Examples:
 
 /// How long a builder that is only listed may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often somebody who waits for a builder hears how far it is.
+const WORD: Duration = Duration::from_secs(5);
 
 /// Look at builders and their caches
 #[derive(Args, Debug)]
@@ -108,9 +111,14 @@ impl BuilderArguments {
         let options = execute::dial_options(global, environment)?;
         let quiet = GlobalArguments { quiet: true, ..global.clone() };
         let command = self.command;
+        let aside = |text: &str| {
+            if !global.quiet {
+                printer.aside(text);
+            }
+        };
         let (said, _) = execute::supervised(&quiet, environment, Vec::new(), async |_, cancel| {
             tokio::select! {
-                said = ask(command, &inputs, &options) => said,
+                said = ask(command, &inputs, &options, &aside) => said,
                 () = cancel.cancelled() => Err(Box::new(Error::Interrupted.into())),
             }
         })?;
@@ -149,6 +157,7 @@ async fn ask(
     command: BuilderCommand,
     inputs: &discover::Inputs,
     options: &dial::Options,
+    aside: &dyn Fn(&str),
 ) -> Result<Said, Box<Diagnostic>> {
     if matches!(command, BuilderCommand::Ls) {
         return Ok(list(inputs, options).await);
@@ -164,7 +173,6 @@ async fn ask(
             Ok(usage_said(&usage, records))
         }
         BuilderCommand::Prune(prune) => {
-            let mut removed = Vec::new();
             let request = PruneRequest {
                 filter: prune.filter,
                 all: prune.all,
@@ -173,12 +181,36 @@ async fn ask(
                 max_used_space: prune.max_used_space.unwrap_or_default(),
                 min_free_space: prune.min_free_space.unwrap_or_default(),
             };
-            control.prune(request, |record| removed.push(record)).await.map_err(failed)?;
+            let removed = pruned(&control, request, aside).await.map_err(failed)?;
             let bytes = total(&removed);
             Ok(Said {
                 text: format!("removed {} records, {}", removed.len(), shown(bytes)),
                 result: json!({ "removed": { "records": removed.len(), "bytes": bytes } }),
             })
+        }
+    }
+}
+
+/// Has the builder remove records. It may take minutes over one, or be busy with collecting garbage by
+/// itself before it begins: `aside` hears that it goes on.
+async fn pruned(
+    control: &Control,
+    request: PruneRequest,
+    aside: &dyn Fn(&str),
+) -> Result<Vec<UsageRecord>, Failure> {
+    let removed = RefCell::new(Vec::new());
+    let mut pruning = pin!(control.prune(request, |record| removed.borrow_mut().push(record)));
+    loop {
+        tokio::select! {
+            done = pruning.as_mut() => {
+                done?;
+                return Ok(removed.take());
+            }
+            () = tokio::time::sleep(WORD) => {
+                let so_far = removed.borrow();
+                let size = shown(total(&so_far));
+                aside(&format!("the builder still works: {} records removed so far, {size}", so_far.len()));
+            }
         }
     }
 }

@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-/// The first pause, at most. Sooner than that, a registry may still be busy writing what arrived of a part
-/// that was cut, and says that it has nothing.
-const BASE: Duration = Duration::from_millis(400);
+/// The first pause, at most: most of what fails is a connection, and a new one is good at once.
+const BASE: Duration = Duration::from_millis(100);
 /// The longest pause that we choose ourselves.
 const LONGEST: Duration = Duration::from_secs(20);
 

@@ -23,6 +23,11 @@ const PART: u64 = 4 << 20;
 const SMALLEST_PART: u64 = 64 << 10;
 /// How often somebody looks how far a body has come.
 const TICK: Duration = Duration::from_millis(250);
+/// What a registry has of a body that was cut is asked for this often, until it stands still.
+const SETTLE_TICK: Duration = Duration::from_millis(100);
+/// It stands still after this long where more than a part is missing, and else when two answers are the
+/// same.
+const SETTLE_LIMIT: Duration = Duration::from_secs(1);
 /// A registry that has a whole body may take this long to store it.
 const STORE_LIMIT: Duration = Duration::from_mins(5);
 /// A connection is slow when it has been so for this long.
@@ -35,6 +40,8 @@ const SLOW_RATIO: u64 = 20;
 const SLOW_CHANGES: u32 = 3;
 /// So often something that should not happen twice may happen to one blob.
 const ODDITIES: u32 = 3;
+/// So often an upload of one blob may be lost that has come no further than one before it.
+const LOSSES: u32 = 8;
 
 /// What became of a blob.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -117,8 +124,10 @@ struct Course {
     reached: u64,
     /// Where the registry has answered before, to ask there if the next place leads astray.
     proven: Option<Upload>,
-    /// Bytes of the last body that was sent.
+    /// Bytes of the last body that was to be sent.
     last_body: u64,
+    /// How far the registry may have the blob after a last body that was cut.
+    handed: u64,
     /// Whether it was the whole blob.
     last_whole: bool,
     /// The registry keeps nothing of a body that was cut.
@@ -127,6 +136,9 @@ struct Course {
     slow_changes: u32,
     oddities: u32,
     refusals: u32,
+    losses: u32,
+    /// The furthest that an upload had come which was lost.
+    lost_at: u64,
 }
 
 /// Where to go on after a failure.
@@ -143,12 +155,15 @@ impl Transfer<'_> {
             reached: 0,
             proven: None,
             last_body: 0,
+            handed: 0,
             last_whole: false,
             forgetful: false,
             was_sent: false,
             slow_changes: 0,
             oddities: 0,
             refusals: 0,
+            losses: 0,
+            lost_at: 0,
         };
         let mut state = State::Look;
         loop {
@@ -180,7 +195,7 @@ impl Transfer<'_> {
                 Err(error) => Err((State::Look, error)),
             },
             State::Open => self.open(course).await,
-            State::Ask(upload) => match self.repository.ask_upload(&upload).await {
+            State::Ask(upload) => match self.ask(&upload, course).await {
                 Ok(known) => {
                     // What was cut is gone, and may be cut again.
                     if known.offset == 0 && course.last_body > PART {
@@ -194,6 +209,30 @@ impl Transfer<'_> {
             },
             State::Send(upload) => self.send(upload, course).await,
         }
+    }
+
+    /// Asks how far an upload has come. A registry, or what stands before it, may be busy for a moment
+    /// with what has arrived of a large body that was cut, and would say too little.
+    async fn ask(&self, upload: &Upload, course: &Course) -> Result<Upload, RegistryError> {
+        let mut known = self.repository.ask_upload(upload).await?;
+        let mut since = Instant::now();
+        while course.last_body > PART {
+            let limit = match course.handed.saturating_sub(known.offset) {
+                0 => break,
+                missing if missing <= PART => SETTLE_TICK,
+                _ => SETTLE_LIMIT,
+            };
+            if since.elapsed() >= limit {
+                break;
+            }
+            sleep(SETTLE_TICK).await;
+            let next = self.repository.ask_upload(upload).await?;
+            if next.offset > known.offset {
+                since = Instant::now();
+            }
+            known = next;
+        }
+        Ok(known)
     }
 
     /// Opens an upload; on the way there, the blob may be found in another repository.
@@ -229,7 +268,7 @@ impl Transfer<'_> {
         let server = self.repository.server();
         let _permit = server.transfers.acquire().await.ok();
         if left == 0 {
-            course.last_body = 0;
+            (course.last_body, course.handed) = (0, 0);
             let closed = self.repository.close_upload(&upload, self.digest, None).await;
             return match closed {
                 Ok(()) => Ok(State::Done(Outcome::Uploaded)),
@@ -252,13 +291,17 @@ impl Transfer<'_> {
         course.was_sent = true;
         if whole {
             let closing = self.repository.close_upload(&upload, self.digest, Some((body, length)));
-            return match self.watch(closing, &pulse, &upload, length, course).await {
+            let closed = self.watch(closing, &pulse, &upload, length, course).await;
+            course.handed = handed(&upload, &pulse, &closed);
+            return match closed {
                 Ok(()) => Ok(State::Done(Outcome::Uploaded)),
                 Err(error) => Err((State::Ask(upload), error)),
             };
         }
         let part = self.repository.send_part(&upload, body, length);
-        match self.watch(part, &pulse, &upload, length, course).await {
+        let sent = self.watch(part, &pulse, &upload, length, course).await;
+        course.handed = handed(&upload, &pulse, &sent);
+        match sent {
             Ok(next) => {
                 course.confirm(next.offset);
                 course.proven = Some(upload);
@@ -396,7 +439,7 @@ impl Transfer<'_> {
                 self.shrink(course);
                 return Ok(resume);
             }
-            Kind::UploadLost if course.odd_unless_moving() => {
+            Kind::UploadLost if course.lost() => {
                 course.forgetful |= course.last_whole && course.last_body > PART;
                 State::Look
             }
@@ -428,10 +471,13 @@ impl Transfer<'_> {
         if course.patience.failures() >= 2 && course.last_body > PART {
             course.forgetful = true;
         }
+        // Who answers that it has forgotten can be told again at once.
+        let at_once = matches!(error.kind, Kind::UploadLost) && course.losses <= 1;
         let chance = rand::random::<f64>();
         match course.patience.failed(course.began.elapsed(), error.retry_after, chance) {
             Verdict::GiveUp => Err(error),
             Verdict::Again { pause, left } => {
+                let pause = if at_once { Duration::ZERO } else { pause };
                 self.tell_retry(&error, pause, left, course);
                 sleep(pause).await;
                 Ok(next)
@@ -493,6 +539,18 @@ impl Transfer<'_> {
     }
 }
 
+/// How far the registry may have a blob of which a body has `ended`. At the most: some of what was sent may
+/// have got no further than this machine. A registry that refused the body has nothing of it.
+fn handed<T>(upload: &Upload, pulse: &Pulse, ended: &Result<T, RegistryError>) -> u64 {
+    let is_refused =
+        |error: &RegistryError| error.status.is_some_and(|status| (400..500).contains(&status));
+    let sent = match ended {
+        Err(error) if is_refused(error) => 0,
+        _ => pulse.sent.load(Ordering::Relaxed),
+    };
+    upload.offset.saturating_add(sent)
+}
+
 impl Course {
     /// The registry has this much.
     fn confirm(&mut self, offset: u64) {
@@ -509,10 +567,14 @@ impl Course {
         self.oddities <= ODDITIES
     }
 
-    /// The same for what happens to every registry, as long as the blob gets further.
-    fn odd_unless_moving(&mut self) -> bool {
-        let moving = self.reached > 0 && self.patience.failures() == 0;
+    /// Counts an upload that the registry has forgotten; whether another may begin. That happens to every
+    /// registry, and as long as each one gets further than those before, nothing is wrong.
+    fn lost(&mut self) -> bool {
+        if self.reached <= self.lost_at {
+            self.losses += 1;
+        }
+        self.lost_at = self.lost_at.max(self.reached);
         self.reached = 0;
-        moving || self.odd()
+        self.losses <= LOSSES
     }
 }

@@ -28,6 +28,9 @@ use tokio_rustls::TlsAcceptor;
 pub enum Fault {
     /// The connection ends on both sides after so many bytes of the body.
     Cut(u64),
+    /// The same, but for the client it is over at once, and the registry is still given what came before, so
+    /// many bytes a second: what stands before registries keeps bodies for a while.
+    CutAhead(u64, u64),
     /// The registry gets so many bytes of the body and then an end; the client gets a 502.
     Truncate(u64),
     /// The registry does all of it, and the client never hears of it.
@@ -300,6 +303,29 @@ impl Inner {
         let outgoing = StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(receiver));
         let outgoing = Request::from_parts(parts, outgoing);
         let answer = tokio::spawn(async move { sender.send_request(outgoing).await });
+        if let Some(Fault::CutAhead(after, rate)) = fault {
+            let (mut kept, mut length) = (Vec::new(), 0);
+            while length < after {
+                let Some(frame) = body.frame().await else { break };
+                let data = frame.map_err(broken)?.into_data().unwrap_or_default();
+                length += data.len() as u64;
+                kept.push(data);
+            }
+            self.count(at, length, 0);
+            tokio::spawn(async move {
+                for data in kept {
+                    let pause = data.len() as u64 * 1_000_000 / rate;
+                    tokio::time::sleep(Duration::from_micros(pause)).await;
+                    self.count(at, 0, data.len() as u64);
+                    if chunks.send(Ok(Frame::data(data))).await.is_err() {
+                        break;
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                connection.abort();
+            });
+            return Err(cut("as planned"));
+        }
         let limit = match fault {
             Some(Fault::Cut(after) | Fault::Truncate(after)) => after,
             _ => u64::MAX,

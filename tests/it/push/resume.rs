@@ -9,7 +9,10 @@ use super::{
 use crate::bed;
 use crate::command::{Stranger, run, succeed, unique};
 use http::Method;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 /// What a cut may cost.
 const LOSS: u64 = 4 << 20;
@@ -65,6 +68,17 @@ fn only_the_rest_is_sent_after_a_cut() {
 }
 
 #[test]
+fn a_registry_that_is_still_given_what_was_sent_is_asked_until_it_has_it() {
+    // For a second and a half after the connection has ended.
+    let (seen, image, told) = pushed(in_turn(vec![Fault::CutAhead(9 << 20, 6 << 20)]));
+    let needed: u64 = image.blobs.iter().map(|(_, size)| size).sum();
+    let (_, given) = traffic(&seen);
+    assert!(given >= needed && given - needed <= LOSS, "{given} of {needed}: {seen:?}\n{told}");
+    let asked = seen.iter().filter(|one| one.method == Method::GET && one.is_upload());
+    assert!(asked.count() >= 3, "{seen:?}");
+}
+
+#[test]
 fn what_the_registry_says_of_the_next_place_need_not_be_true() {
     for wrong in
         ["http://127.0.0.1:1/v2/x/blobs/uploads/1", "/v2/elsewhere/blobs/uploads/1", "http://["]
@@ -111,4 +125,32 @@ fn a_registry_that_went_away_is_waited_for() {
     let pushed = result(stranger.bk_sync().args(["push", "image", &reference]));
     assert_eq!(pushed["push"]["blobs"]["uploaded"], 3, "{pushed}");
     Reader::new(bed::registry_second()).holds(&format!("push/{name}"), "v1", &image);
+}
+
+/// Two servers behind one name that do not know of each other's uploads: each second request finds the
+/// wrong one. That ends, and says why.
+#[test]
+fn a_registry_that_loses_every_upload_is_given_up() {
+    const PARTS: u64 = 4 << 20;
+    let stranger = Stranger::new();
+    layout(&stranger.join("image"), &[(rand::random::<u64>() >> 1, LARGE)]);
+    let mut begun = BTreeSet::new();
+    let proxy = Proxy::start(bed::registry_second(), move |asked| {
+        let upload = asked.path.split('?').next().unwrap_or_default().to_owned();
+        if !upload.contains("/blobs/uploads/") || asked.method == Method::POST {
+            return None;
+        }
+        if asked.length > PARTS {
+            return Some(Fault::Status(416, 0));
+        }
+        let is_large = asked.length == PARTS || begun.contains(&upload);
+        let is_first = asked.method == Method::PATCH && begun.insert(upload);
+        (is_large && !is_first).then_some(Fault::Status(404, 0))
+    });
+    let reference = format!("{}/push/{}:v1", proxy.address, unique("forgets"));
+    let said = run(stranger.bk_sync().args(["push", "image", &reference, "--format", "json"]));
+    assert_eq!(said.code, 12, "{}", said.stdout);
+    assert!(said.stdout.contains("PUSH_UPLOAD_LOST"), "{}", said.stdout);
+    let parts = proxy.seen().iter().filter(|one| one.bytes == PARTS).count();
+    assert!((2..20).contains(&parts), "{parts} parts were sent");
 }
