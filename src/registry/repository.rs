@@ -65,6 +65,12 @@ impl Repository {
         self.server.url(&format!("{}/{rest}", self.name)).await
     }
 
+    /// Whether a URL is of this repository, by its path.
+    pub(super) async fn contains(&self, url: &url::Url) -> Result<bool, RegistryError> {
+        let own = self.url("").await?;
+        Ok(own.origin() == url.origin() && url.path().starts_with(own.path()))
+    }
+
     /// Gets ready to write here: the registry is reached and a token is got. What fails is met again
     /// when it matters.
     pub async fn get_ready(&self) {

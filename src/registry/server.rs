@@ -69,6 +69,8 @@ pub(super) struct Limits {
     pub(super) part: Option<u64>,
     /// Whether it has refused a large blob in one piece.
     pub(super) no_whole: bool,
+    /// Whether an upload that leads out of its repository has taken a part.
+    pub(super) strays: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -275,7 +275,8 @@ impl Transfer<'_> {
                 Err(error) => Err((State::Ask(upload), error)),
             };
         }
-        let (whole, length) = self.form(&upload, left, course);
+        let is_stray = !self.repository.contains(&upload.location).await.unwrap_or(true);
+        let (whole, length) = self.form(&upload, left, is_stray, course);
         let stream = match self.source.open(self.digest, upload.offset).await {
             Ok(stream) => stream,
             Err(error) => {
@@ -303,6 +304,10 @@ impl Transfer<'_> {
         course.handed = handed(&upload, &pulse, &sent);
         match sent {
             Ok(next) => {
+                if is_stray {
+                    let limits = server.limits.lock();
+                    limits.unwrap_or_else(PoisonError::into_inner).strays = true;
+                }
                 course.confirm(next.offset);
                 course.proven = Some(upload);
                 Ok(State::Send(next))
@@ -322,15 +327,17 @@ impl Transfer<'_> {
     /// What is small goes whole. What is large goes as one part, since registries keep what arrived
     /// of a part that is cut, and forget all of an upload that is cut while it is closed. A
     /// registry that takes no large parts gets the blob whole, and one that has lost it that way
-    /// gets small parts.
-    fn form(&self, upload: &Upload, left: u64, course: &mut Course) -> (bool, u64) {
+    /// gets small parts. Where an upload leads out of its repository, which may be a mistake, one part is
+    /// tried before it gets the rest.
+    fn form(&self, upload: &Upload, left: u64, is_stray: bool, course: &mut Course) -> (bool, u64) {
         let limits = self.repository.server().limits.lock();
         let limits = *limits.unwrap_or_else(PoisonError::into_inner);
         let part = limits.part.unwrap_or(left).min(left);
         let from_start = upload.offset == 0;
         let is_small = from_start && left <= PART.min(part);
-        let only_whole = from_start && part < left && !limits.no_whole && !course.forgetful;
-        let (whole, length) = match (is_small || only_whole, course.forgetful) {
+        let is_careful = course.forgetful || (is_stray && !limits.strays);
+        let only_whole = from_start && part < left && !limits.no_whole && !is_careful;
+        let (whole, length) = match (is_small || only_whole, is_careful) {
             (true, _) => (true, left),
             (false, true) => (false, part.min(PART)),
             (false, false) => (false, part),

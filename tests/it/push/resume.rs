@@ -90,6 +90,26 @@ fn what_the_registry_says_of_the_next_place_need_not_be_true() {
     }
 }
 
+/// It is found out with a part, not with all of a layer.
+#[test]
+fn an_upload_that_leads_out_of_its_repository_is_tried_with_a_part() {
+    let mut is_found_out = false;
+    let (seen, image, _) = pushed(move |asked| {
+        let opens = asked.method == Method::POST && asked.path.ends_with("/blobs/uploads/");
+        is_found_out |= asked.length > 1 << 20;
+        if !opens || is_found_out {
+            return None;
+        }
+        Some(Fault::Location("/v2/elsewhere/blobs/uploads/1".to_owned()))
+    });
+    let needed: u64 = image.blobs.iter().map(|(_, size)| size).sum();
+    let astray: Vec<_> = seen.iter().filter(|one| one.path.starts_with("/v2/elsewhere/")).collect();
+    assert!(astray.iter().any(|one| one.received > 0), "{seen:?}");
+    let received: u64 = astray.iter().map(|one| one.received).sum();
+    assert!(received <= LOSS + (64 << 10), "{received}: {astray:?}");
+    assert_eq!(traffic(&seen).0, needed + received, "the rest goes once: {seen:?}");
+}
+
 /// The first thing that a registry is asked is never answered: a wrong name, most likely.
 #[test]
 fn a_registry_that_never_answered_is_not_waited_for() {
