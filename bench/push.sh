@@ -47,7 +47,8 @@ main() {
   report
 }
 
-# prepare IMAGE ROUND: new noise, built on both builders and as a layout.
+# prepare IMAGE ROUND: new noise, built on both builders and as a layout. What they hold of the last round is of no use any more,
+# and large.
 prepare() {
   local image=$1 size at builder
   case $image in small) size=200000 ;; large) size=$((mib * 1048576 / 20)) ;; esac
@@ -58,6 +59,7 @@ prepare() {
   { echo "FROM scratch"; for at in $(seq 20); do echo "COPY f$at /"; done; } >"$work/context/Dockerfile"
   for at in $(seq 20); do head -c "$size" /dev/urandom >"$work/context/f$at"; done
   for builder in "$BK_SYNC_TEST_BUILDKITD" "$BK_SYNC_TEST_DOCKERD"; do
+    quiet "$bk_sync" builder prune --all --builder "$builder" || die "$builder does not make room"
     quiet "$bk_sync" build -q --builder "$builder" --platform linux/arm64 --provenance=false -t "bench/$mark" \
       -o "type=oci,dest=$work/image.tar" "$work/context" || die "$builder does not build"
   done

@@ -216,14 +216,14 @@ impl Transfer<'_> {
     async fn ask(&self, upload: &Upload, course: &Course) -> Result<Upload, RegistryError> {
         let mut known = self.repository.ask_upload(upload).await?;
         let mut since = Instant::now();
-        while course.last_body > PART {
+        loop {
             let limit = match course.handed.saturating_sub(known.offset) {
-                0 => break,
+                missing if missing == 0 || course.last_body <= PART => Duration::ZERO,
                 missing if missing <= PART => SETTLE_TICK,
                 _ => SETTLE_LIMIT,
             };
             if since.elapsed() >= limit {
-                break;
+                return Ok(known);
             }
             sleep(SETTLE_TICK).await;
             let next = self.repository.ask_upload(upload).await?;
@@ -232,7 +232,6 @@ impl Transfer<'_> {
             }
             known = next;
         }
-        Ok(known)
     }
 
     /// Opens an upload; on the way there, the blob may be found in another repository.
