@@ -215,14 +215,15 @@ impl Transfer<'_> {
     /// with what has arrived of a large body that was cut, and would say too little.
     async fn ask(&self, upload: &Upload, course: &Course) -> Result<Upload, RegistryError> {
         let mut known = self.repository.ask_upload(upload).await?;
-        let mut since = Instant::now();
+        let began = Instant::now();
+        let mut since = began;
         loop {
             let limit = match course.handed.saturating_sub(known.offset) {
                 missing if missing == 0 || course.last_body <= PART => Duration::ZERO,
                 missing if missing <= PART => SETTLE_TICK,
                 _ => SETTLE_LIMIT,
             };
-            if since.elapsed() >= limit {
+            if since.elapsed() >= limit || began.elapsed() >= self.budget.still {
                 return Ok(known);
             }
             sleep(SETTLE_TICK).await;
