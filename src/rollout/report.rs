@@ -78,6 +78,13 @@ impl WorkloadReport {
             timings: Timings::default(),
         }
     }
+
+    /// The diagnosis that says why it failed. None where something that was done to the workload or
+    /// to its lock ended it: what was seen of pods at that moment is not why.
+    pub fn cause(&self) -> Option<&Diagnosis> {
+        let by_its_pods = matches!(self.outcome, Outcome::Failed | Outcome::TimedOut);
+        self.diagnoses.first().filter(|_| by_its_pods)
+    }
 }
 
 /// How a workload's rollout ended.

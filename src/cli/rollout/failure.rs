@@ -103,12 +103,17 @@ fn failed(report: &RolloutReport) -> Diagnostic {
     let Some(one) = report.workloads.iter().find(|one| !one.outcome.is_ok()) else {
         return Diagnostic::new("INTERNAL", Exit::Internal, "failed without a failure");
     };
-    let mut diagnostic = if let Some(first) = one.diagnoses.first() {
-        told_by(one, first)
+    let mut diagnostic = if let Some(cause) = one.cause() {
+        told_by(one, cause)
     } else {
         let message = one.message.as_deref().unwrap_or("it failed");
-        Diagnostic::new(code(one), Exit::Rollout, format!("{}: {message}", one.workload))
-            .with_fix(fix(one))
+        let told =
+            Diagnostic::new(code(one), Exit::Rollout, format!("{}: {message}", one.workload))
+                .with_fix(fix(one));
+        match one.diagnoses.first() {
+            Some(seen) => told.with_note(format!("seen before that: {}", seen.message)),
+            None => told,
+        }
     };
     diagnostic.exit = exit(report, one);
     match &one.rollback {
@@ -244,5 +249,55 @@ fn with_report(diagnostic: Diagnostic, report: &RolloutReport) -> Diagnostic {
     match serde_json::to_value(report) {
         Ok(value) => diagnostic.with_detail("rollout", value),
         Err(_) => diagnostic,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollout::{
+        code::Code,
+        workload::{Kind, WorkloadName},
+    };
+
+    fn told(outcome: Outcome) -> Diagnostic {
+        let name = WorkloadName { kind: Kind::StatefulSet, name: "web".to_owned() };
+        let mut one = WorkloadReport::new(name, "shop", "app@sha256:00");
+        one.outcome = outcome;
+        one.message = Some("`kubectl` set the container `app` to another meanwhile".to_owned());
+        one.diagnoses = vec![report::Diagnosis {
+            code: Code::OldPodBlocks,
+            message: "web-1 of the old revision is not ready".to_owned(),
+            fatal: false,
+            container: None,
+            pods: vec!["web-1".to_owned()],
+            pod_count: 1,
+            node: None,
+            evidence: Vec::new(),
+            exit_code: None,
+            signal: None,
+            log: Vec::new(),
+            fix: "delete it".to_owned(),
+        }];
+        failed(&RolloutReport { workloads: vec![one], ..RolloutReport::default() })
+    }
+
+    #[test]
+    fn what_others_did_is_the_cause_whatever_the_pods_look_like() {
+        let by_others = [
+            (Outcome::Deleted, "WORKLOAD_DELETED"),
+            (Outcome::Superseded, "SUPERSEDED"),
+            (Outcome::LockLost, "LOCKED"),
+            (Outcome::Lost, "CLUSTER_LOST"),
+        ];
+        for (outcome, code) in by_others {
+            let told = told(outcome);
+            assert_eq!(told.code, code);
+            assert!(told.message.contains("kubectl"), "{}", told.message);
+            assert!(told.notes.iter().any(|note| note.contains("web-1")), "{:?}", told.notes);
+        }
+        for outcome in [Outcome::Failed, Outcome::TimedOut] {
+            assert_eq!(told(outcome).code, "OLD_POD_BLOCKS");
+        }
     }
 }

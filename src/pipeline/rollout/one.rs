@@ -58,8 +58,7 @@ impl One<'_> {
         step.end(
             (!report.outcome.is_ok())
                 .then(|| {
-                    let words =
-                        report.diagnoses.first().map(|diagnosis| diagnosis.message.as_str());
+                    let words = report.cause().map(|diagnosis| diagnosis.message.as_str());
                     words.or(report.message.as_deref()).unwrap_or("failed").to_owned()
                 })
                 .as_deref(),
