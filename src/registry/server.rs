@@ -55,7 +55,7 @@ pub struct Server {
     has_served: AtomicBool,
     warnings: Mutex<Vec<String>>,
     questions: Semaphore,
-    pub(super) transfers: Semaphore,
+    pub(super) transfers: Arc<Semaphore>,
     /// What it has taught us about bodies.
     pub(super) limits: Mutex<Limits>,
     /// The best rate of an upload so far, in bytes a second.
@@ -160,7 +160,7 @@ impl Server {
             has_served: AtomicBool::new(false),
             warnings: Mutex::default(),
             questions: Semaphore::new(QUESTIONS),
-            transfers: Semaphore::new(transfers),
+            transfers: Arc::new(Semaphore::new(transfers)),
             limits: Mutex::default(),
             best_rate: AtomicU64::new(0),
         })

@@ -16,6 +16,7 @@ use std::{
     },
     task::{Context, Poll},
 };
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Bytes as they come.
 pub type ByteStream = BoxStream<'static, Result<Bytes, SourceError>>;
@@ -175,6 +176,9 @@ pub(super) struct Outgoing {
     at: u64,
     left: u64,
     pulse: Arc<Pulse>,
+    /// Its turn. It ends with the last byte, not with the answer: while the registry stores this blob, the
+    /// next one is on its way.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 /// How far the body of one attempt has come, for whoever watches it.
@@ -189,11 +193,11 @@ impl Outgoing {
     pub(super) fn new(
         stream: ByteStream,
         track: Arc<Track>,
-        at: u64,
-        left: u64,
+        (at, left): (u64, u64),
         pulse: Arc<Pulse>,
+        turn: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        Self { stream: Mutex::new(stream), track, at, left, pulse }
+        Self { stream: Mutex::new(stream), track, at, left, pulse, turn }
     }
 }
 
@@ -233,6 +237,9 @@ impl http_body::Body for Outgoing {
             let length = u64::try_from(chunk.len()).unwrap_or_default();
             this.at += length;
             this.left -= length;
+            if this.left == 0 {
+                this.turn = None;
+            }
             this.pulse.sent.fetch_add(length, Ordering::Relaxed);
             this.track.taken.fetch_add(length, Ordering::Relaxed);
             this.track.registry.fetch_add(length, Ordering::Relaxed);
@@ -267,7 +274,8 @@ mod tests {
         (at, left): (u64, u64),
     ) -> Result<Vec<u8>, SourceError> {
         let stream = whole(&Bytes::from_static(content), at);
-        let body = Outgoing::new(stream, track.clone(), at, left, Arc::new(Pulse::default()));
+        let pulse = Arc::new(Pulse::default());
+        let body = Outgoing::new(stream, track.clone(), (at, left), pulse, None);
         body.collect().await.map(|collected| collected.to_bytes().to_vec())
     }
 

@@ -265,8 +265,6 @@ impl Transfer<'_> {
             course.track = self.track(self.source.is_hashed_on_the_way());
             return Ok(State::Open);
         };
-        let server = self.repository.server();
-        let _permit = server.transfers.acquire().await.ok();
         if left == 0 {
             (course.last_body, course.handed) = (0, 0);
             let closed = self.repository.close_upload(&upload, self.digest, None).await;
@@ -275,6 +273,8 @@ impl Transfer<'_> {
                 Err(error) => Err((State::Ask(upload), error)),
             };
         }
+        let server = self.repository.server();
+        let turn = server.transfers.clone().acquire_owned().await.ok();
         let is_stray = !self.repository.contains(&upload.location).await.unwrap_or(true);
         let (whole, length) = self.form(&upload, left, is_stray, course);
         let stream = match self.source.open(self.digest, upload.offset).await {
@@ -285,8 +285,8 @@ impl Transfer<'_> {
             }
         };
         let pulse = Arc::new(Pulse::default());
-        let body =
-            Outgoing::new(stream, course.track.clone(), upload.offset, length, pulse.clone());
+        let range = (upload.offset, length);
+        let body = Outgoing::new(stream, course.track.clone(), range, pulse.clone(), turn);
         let body = reqwest::Body::wrap(body);
         course.last_body = length;
         course.was_sent = true;

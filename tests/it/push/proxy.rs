@@ -45,6 +45,9 @@ pub enum Fault {
     Location(String),
     /// Nothing goes wrong, but a header of the answer is this.
     Header(&'static str, String),
+    /// The registry's answer is kept back until so many bytes of bodies have come in all; a 500 if they
+    /// never do.
+    Hold(u64),
     /// No answer ever comes.
     Hang,
 }
@@ -373,6 +376,11 @@ impl Inner {
             }
             return Err(cut("as planned"));
         }
+        if let Some(Fault::Hold(until)) = fault
+            && !self.have_come(until).await
+        {
+            return refuse(500, &[]);
+        }
         let (mut parts, body) = response.into_parts();
         if let Some(Fault::Location(to)) = &fault
             && parts.headers.contains_key(header::LOCATION)
@@ -389,6 +397,16 @@ impl Inner {
 }
 
 impl Inner {
+    /// Waits until so many bytes of bodies have come; whether they have.
+    async fn have_come(&self, bytes: u64) -> bool {
+        let came = async {
+            while self.seen.lock().unwrap().iter().map(|one| one.received).sum::<u64>() < bytes {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), came).await.is_ok()
+    }
+
     /// Counts bytes that came from the client, and those that the registry was given.
     fn count(&self, at: usize, received: u64, given: u64) {
         if let Some(seen) = self.seen.lock().unwrap().get_mut(at) {

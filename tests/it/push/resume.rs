@@ -120,6 +120,28 @@ fn an_upload_that_leads_out_of_its_repository_is_tried_with_a_part() {
     assert_eq!(traffic(&seen).0, needed + received, "the rest goes once: {seen:?}");
 }
 
+/// A registry takes its time to store a layer: that keeps no other from being sent.
+#[test]
+fn what_a_registry_still_stores_holds_nothing_up() {
+    const LAYERS: u64 = 8;
+    // Sent with the request that ends an upload, and before it.
+    for size in [1_u64 << 20, 5 << 20] {
+        let stranger = Stranger::new();
+        let layer = |_| (rand::random::<u64>() >> 1, usize::try_from(size).unwrap());
+        let layers: Vec<_> = (0..LAYERS).map(layer).collect();
+        let image = layout(&stranger.join("image"), &layers);
+        let name = unique("stores");
+        let proxy = Proxy::start(bed::registry_second(), move |asked| {
+            (asked.length >= 1 << 20).then_some(Fault::Hold(LAYERS * size))
+        });
+        let reference = format!("{}/push/{name}:v1", proxy.address);
+        succeed(stranger.bk_sync().args(["push", "image", &reference]));
+        Reader::new(bed::registry_second()).holds(&format!("push/{name}"), "v1", &image);
+        let seen = proxy.seen();
+        assert!(seen.iter().all(|one| one.status.is_some_and(|status| status < 500)), "{seen:?}");
+    }
+}
+
 /// The first thing that a registry is asked is never answered: a wrong name, most likely.
 #[test]
 fn a_registry_that_never_answered_is_not_waited_for() {
