@@ -2,7 +2,7 @@
 
 use super::{
     RolloutInputs, finished, locks,
-    one::{One, Unchanged},
+    one::{One, Unchanged, ended},
     steps::Step,
 };
 use crate::{
@@ -16,7 +16,6 @@ use crate::{
         proof::{self, Expected},
         report::{Outcome, RollbackOutcome, RollbackReport, WorkloadReport},
         request::{OnFailure, PinnedImage, Provenance, Request},
-        status::End,
         watch::Watch,
         way_back::WayBack,
         workload::{Workload, WorkloadName},
@@ -28,8 +27,8 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Goes back, and says how it ended.
-pub(super) async fn go(one: &One<'_>, way: Option<WayBack>) -> RollbackReport {
+/// Goes back, and says how it ended; also as a rollout of the image before, which it is.
+pub(super) async fn go(one: &One<'_>, way: Option<WayBack>) -> (RollbackReport, Outcome) {
     let mut report = RollbackReport {
         outcome: RollbackOutcome::Nothing,
         image: None,
@@ -42,18 +41,35 @@ pub(super) async fn go(one: &One<'_>, way: Option<WayBack>) -> RollbackReport {
     let Some(way) = way else {
         let words = "no pod ran before, so there is nothing to go back to";
         report.message = Some(words.to_owned());
-        return report;
+        return (report, Outcome::Failed);
     };
     let step = Step::begin(&one.inputs.events, format!("[rollback] {}", one.name));
     report.outcome = RollbackOutcome::Failed;
     report.image = way.images.values().next().cloned();
     report.not_restored.clone_from(&way.remarks);
-    if let Err(words) = turn(one, &way, &mut report, &step).await {
-        report.message = Some(words);
-    }
+    let turned = turn(one, &way, &mut report, &step).await;
+    let outcome = turned.map_or_else(
+        |missed| {
+            report.message = Some(missed.words);
+            missed.outcome
+        },
+        |()| Outcome::RolledOut,
+    );
     let is_well = report.outcome == RollbackOutcome::Verified;
     step.end((!is_well).then(|| report.message.as_deref().unwrap_or("failed")));
-    report
+    (report, outcome)
+}
+
+/// Why a way back did not come about.
+struct Missed {
+    outcome: Outcome,
+    words: String,
+}
+
+impl From<String> for Missed {
+    fn from(words: String) -> Self {
+        Self { outcome: Outcome::Failed, words }
+    }
 }
 
 async fn turn(
@@ -61,7 +77,7 @@ async fn turn(
     way: &WayBack,
     report: &mut RollbackReport,
     step: &Step,
-) -> Result<(), String> {
+) -> Result<(), Missed> {
     let cluster = &one.inputs.cluster;
     let failed = api::read(cluster, one.name).await.map_err(|error| error.to_string())?;
     let mut watch = Watch::begin(cluster, one.name, &failed.selector);
@@ -93,7 +109,7 @@ async fn turn(
         watch.changed(change.workload.clone());
     }
     if change.workload.paused {
-        return Err(format!("{} is paused: the image is set, and starts nothing", one.name));
+        return Err(format!("{} is paused: the image is set, and starts nothing", one.name).into());
     }
     let settle = one.request.settle.unwrap_or(Duration::from_secs(1));
     let verdict = one.wait(&mut watch, &change.aim, &way.expected, settle, (step, true)).await;
@@ -116,21 +132,22 @@ async fn turn(
         Verdict::Failed { diagnoses, .. } => {
             let words = diagnoses.first().map(|one| one.message.clone()).unwrap_or_default();
             report.diagnoses = diagnoses;
-            Err(words)
+            Err(words.into())
         }
-        Verdict::Interrupted => Err("interrupted".to_owned()),
-        Verdict::LockLost => Err("another deploy took the lock away".to_owned()),
+        Verdict::Interrupted => Err("interrupted".to_owned().into()),
+        Verdict::LockLost => Err(Missed {
+            outcome: Outcome::LockLost,
+            words: "another deploy took the lock away".to_owned(),
+        }),
         Verdict::Over(end, diagnoses) => {
             report.diagnoses = diagnoses;
-            Err(match end {
-                End::DeadlineExceeded(words) => format!("its controller gave it up: {words}"),
-                End::Deleted | End::Replaced => "it was deleted meanwhile".to_owned(),
-                End::Superseded { image, .. } => format!("it was set to {image} meanwhile"),
-            })
+            let (outcome, words) = ended(end);
+            Err(Missed { outcome, words })
         }
         Verdict::TimedOut { message, diagnoses } => {
             report.diagnoses = diagnoses;
-            Err(format!("the time was up while it waited: {message}"))
+            let words = format!("the time was up while it waited: {message}");
+            Err(Missed { outcome: Outcome::TimedOut, words })
         }
     }
 }
@@ -195,7 +212,7 @@ pub async fn rollback(
     report.containers = way.images.keys().cloned().collect();
     report.previous_image =
         report.containers.first().and_then(|name| workload.image(name)).map(str::to_owned);
-    let went = go(&one, Some(way)).await;
+    let (went, outcome) = go(&one, Some(way)).await;
     futures::future::join_all(locks.into_iter().map(|(_, lock)| lock.release())).await;
     report.outcome = match went.outcome {
         RollbackOutcome::Verified if report.previous_image.as_ref() == Some(&image) => {
@@ -203,7 +220,7 @@ pub async fn rollback(
         }
         RollbackOutcome::Verified => Outcome::RolledOut,
         _ if inputs.cancel.is_cancelled() => Outcome::Interrupted,
-        _ => Outcome::Failed,
+        _ => outcome,
     };
     report.revision.clone_from(&went.revision);
     report.pods.clone_from(&went.pods);

@@ -10,7 +10,7 @@ use crate::{
         patch::{Chosen, NewImage, Remarks, choose, has, patch},
         preflight::{cause, refused_change},
         proof::{self, Expected},
-        report::{Diagnosis, Outcome, WorkloadReport},
+        report::{Outcome, WorkloadReport},
         request::{DEFAULT_SETTLE, OnFailure},
         status::{Aim, End},
         watch::Watch,
@@ -70,7 +70,7 @@ impl One<'_> {
             && self.request.on_failure == OnFailure::Rollback
         {
             let began = Instant::now();
-            report.rollback = Some(back::go(self, way).await);
+            report.rollback = Some(back::go(self, way).await.0);
             report.timings.rollback = Some(began.elapsed());
         }
         report
@@ -321,7 +321,12 @@ fn settle_report(report: &mut WorkloadReport, verdict: Verdict, is_made: bool) {
             report.outcome = Outcome::LockLost;
             report.message = Some("another deploy took the lock away".to_owned());
         }
-        Verdict::Over(end, diagnoses) => over(report, end, diagnoses),
+        Verdict::Over(end, diagnoses) => {
+            report.diagnoses = diagnoses;
+            let (outcome, words) = ended(end);
+            report.outcome = outcome;
+            report.message = Some(words);
+        }
         Verdict::TimedOut { message, diagnoses } => {
             report.outcome = Outcome::TimedOut;
             report.diagnoses = diagnoses;
@@ -330,9 +335,9 @@ fn settle_report(report: &mut WorkloadReport, verdict: Verdict, is_made: bool) {
     }
 }
 
-fn over(report: &mut WorkloadReport, end: End, diagnoses: Vec<Diagnosis>) {
-    report.diagnoses = diagnoses;
-    let (outcome, message) = match end {
+/// What ended it, and its words.
+pub(super) fn ended(end: End) -> (Outcome, String) {
+    match end {
         End::DeadlineExceeded(words) => {
             (Outcome::TimedOut, format!("its controller gave it up: {words}"))
         }
@@ -345,7 +350,5 @@ fn over(report: &mut WorkloadReport, end: End, diagnoses: Vec<Diagnosis>) {
                 format!("`{by}` set the container `{container}` to {image} meanwhile"),
             )
         }
-    };
-    report.outcome = outcome;
-    report.message = Some(message);
+    }
 }

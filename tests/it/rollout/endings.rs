@@ -57,6 +57,31 @@ fn a_rival_patch_ends_it_and_is_not_undone() {
 }
 
 #[test]
+fn a_rival_patch_ends_a_rollback_too() {
+    let shop = Shop::with(&workload(Kind::Deployment));
+    shop.rollout("deployment/web", &new(), &[]).ended(0, "");
+    let stick = [("fail", "Stuck".to_owned()), ("fail-image", digest('a'))];
+    let stick: serde_json::Map<String, Value> = stick
+        .into_iter()
+        .map(|(name, value)| (format!("bk-sync.test/{name}"), value.into()))
+        .collect();
+    let patch = json!({"spec": {"template": {"metadata": {"annotations": stick}}}}).to_string();
+    succeed(&mut shop.kubectl(&["patch", "deployment/web", "-p", &patch]));
+    let mut command = shop.bk_sync();
+    command
+        .args(["rollback", "deployment/web", "-n", &shop.namespace])
+        .args(["--format", "json", "--progress", "plain"])
+        .args(LONG);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    shop.until("the image before", |shop| shop.image("deployment/web") == old());
+    let set = format!("app={}", other());
+    succeed(&mut shop.kubectl(&["set", "image", "deployment/web", &set]));
+    let (code, json) = ended(child);
+    assert_eq!((code, json["error"]["code"].as_str()), (14, Some("SUPERSEDED")), "{json:#}");
+    assert_eq!(shop.image("deployment/web"), other());
+}
+
+#[test]
 fn a_workload_that_is_deleted_ends_it() {
     for kind in [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet] {
         let (shop, child) = stuck(kind, &LONG);
