@@ -33,8 +33,11 @@ use tower::service_fn;
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// What one stream may send before we read it: a session carries whole archives.
 const STREAM_WINDOW: u32 = 4 << 20;
+/// What one frame may carry. An Engine needs a step of its scheduler for each frame, and sends no larger
+/// ones than it may; a standalone builder's frames are always of 16 KiB.
+const FRAME: u32 = 64 << 10;
 /// What all streams together may: it bounds the memory that a fast builder can make us hold.
-const CONNECTION_WINDOW: u32 = 8 << 20;
+const CONNECTION_WINDOW: u32 = 6 << 20;
 /// Typed errors come in trailers, and carry source files: as much as the builder itself would take.
 const MAX_HEADERS: u32 = 16 << 20;
 
@@ -206,6 +209,7 @@ async fn channel(stream: ByteStream, route: Route, voice: Voice) -> Result<Chann
     Endpoint::from_static("http://localhost")
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
         .http2_max_header_list_size(MAX_HEADERS)
         .connect_with_connector(connector)
         .await
