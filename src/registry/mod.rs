@@ -44,6 +44,6 @@ pub use server::{Server, Traffic};
 pub use source::{BlobSource, ByteStream, SourceError, digest, hex, whole};
 pub use transfer::{Delivery, Outcome};
 
-/// Blobs that are sent to one registry at a time, where nobody says otherwise: as many as a Docker
-/// daemon sends, and few enough that their buffers stay small.
-pub const PARALLEL: usize = 5;
+/// Blobs that are sent to one registry at a time, where nobody says otherwise: enough to fill a line, and
+/// few enough that their buffers stay small. What the registry only has to store no longer counts.
+pub const PARALLEL: usize = 4;

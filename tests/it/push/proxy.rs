@@ -23,6 +23,9 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+/// What is asked for below this path goes to the registry without it.
+const ELSEWHERE: &str = "/elsewhere";
+
 /// What goes wrong with one request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
@@ -43,6 +46,8 @@ pub enum Fault {
     Slow(u64, u64),
     /// The answer's `Location` leads elsewhere.
     Location(String),
+    /// The answer's `Location` begins with [`ELSEWHERE`], where the registry is, too.
+    Elsewhere,
     /// Nothing goes wrong, but a header of the answer is this.
     Header(&'static str, String),
     /// The registry's answer is kept back until so many bytes of bodies have come in all; a 500 if they
@@ -275,6 +280,9 @@ impl Inner {
             let path = parts.uri.path_and_query().unwrap().as_str();
             parts.uri = path.parse::<Uri>().unwrap();
         }
+        if let Some(path) = parts.uri.to_string().strip_prefix(ELSEWHERE) {
+            parts.uri = path.parse::<Uri>().unwrap();
+        }
         parts.version = Version::HTTP_11;
         let refuse = |status: u16, headers: &[(&'static str, String)]| {
             let mut response = Response::builder().status(status);
@@ -386,6 +394,13 @@ impl Inner {
             && parts.headers.contains_key(header::LOCATION)
         {
             parts.headers.insert(header::LOCATION, to.parse().unwrap());
+        }
+        if fault == Some(Fault::Elsewhere)
+            && let Some(location) = parts.headers.get(header::LOCATION)
+        {
+            let location = location.to_str().unwrap();
+            let path = location.find("/v2/").map_or("", |at| location.split_at(at).1);
+            parts.headers.insert(header::LOCATION, format!("{ELSEWHERE}{path}").parse().unwrap());
         }
         if let Some(Fault::Header(name, value)) = &fault {
             parts.headers.insert(*name, HeaderValue::from_str(value).unwrap());

@@ -120,6 +120,31 @@ fn an_upload_that_leads_out_of_its_repository_is_tried_with_a_part() {
     assert_eq!(traffic(&seen).0, needed + received, "the rest goes once: {seen:?}");
 }
 
+/// Some registries have their uploads elsewhere, and mean it: one part shows that, for all layers.
+#[test]
+fn uploads_that_live_elsewhere_get_the_rest_at_once() {
+    let stranger = Stranger::new();
+    let seed = rand::random::<u64>() >> 1;
+    let layers = [(seed, LARGE), (seed + 1, LARGE), (seed + 2, LARGE), (seed + 3, LARGE)];
+    let image = layout(&stranger.join("image"), &layers);
+    let name = unique("lives-elsewhere");
+    let proxy = Proxy::start(bed::registry_second(), |asked| {
+        asked.path.contains("/blobs/uploads/").then_some(Fault::Elsewhere)
+    });
+    let reference = format!("{}/push/{name}:v1", proxy.address);
+    succeed(stranger.bk_sync().args(["push", "image", &reference]));
+    Reader::new(bed::registry_second()).holds(&format!("push/{name}"), "v1", &image);
+    let seen = proxy.seen();
+    let needed: u64 = image.blobs.iter().map(|(_, size)| size).sum();
+    assert_eq!(traffic(&seen), (needed, needed), "no byte twice: {seen:?}");
+    let parts = seen.iter().filter(|one| one.method == Method::PATCH);
+    let parts: Vec<_> = parts.map(|one| (one.path.starts_with("/elsewhere/"), one.bytes)).collect();
+    assert!(parts.iter().all(|(elsewhere, _)| *elsewhere), "{parts:?}");
+    assert!(parts.iter().any(|(_, bytes)| *bytes == LOSS), "the first is careful: {parts:?}");
+    // Those that began before the first answer are careful as well, each once.
+    assert!(parts.len() <= 2 * layers.len(), "{parts:?}");
+}
+
 /// A registry takes its time to store a layer: that keeps no other from being sent.
 #[test]
 fn what_a_registry_still_stores_holds_nothing_up() {
